@@ -1,0 +1,129 @@
+# Everything that a developer or CI runs; `make help` lists it. It needs a Rust
+# toolchain and CPython 3.10 or newer with its shared library, and no root.
+
+# The interpreter to link and to make .venv from.
+PYTHON ?= python3
+CARGO ?= cargo
+# How many Python tests run side by side.
+JOBS ?= 2
+# How long `make fuzz` lasts, in seconds.
+FUZZ_SECONDS ?= 60
+# More flags for what `make run` or `make test-python` starts.
+ARGS ?=
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+VENV := $(CURDIR)/.venv
+
+# pyo3 must link the very interpreter that .venv is made from. A shim, or the
+# python of an active virtual environment, is followed to the real one: else
+# entering .venv would rebuild everything, and .venv be made from itself.
+export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
+
+.PHONY: build run test lint arch gen fuzz clean help
+.PHONY: debug test-rust test-python settings-page check-gen check-python
+
+build: check-python ## build the server: target/release/serve
+	$(CARGO) build --release
+
+debug: check-python
+	$(CARGO) build
+
+run: build $(VENV)/has-example ## build it and serve examples/flask_distance
+	VIRTUAL_ENV=$(VENV) $(TARGET)/release/serve main:app \
+		--chdir examples/flask_distance --workers 4 $(ARGS)
+
+test: lint test-rust test-python ## the lints, and all tests
+
+# nextest runs no documentation tests.
+test-rust: check-python ## the Rust tests
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --workspace; \
+		$(CARGO) test --workspace --doc; \
+	else \
+		$(CARGO) test --workspace; \
+	fi
+
+test-python: debug $(VENV)/has-tests ## the Python tests, against a debug build
+	VIRTUAL_ENV=$(VENV) SERVE_BIN=$(TARGET)/debug/serve \
+		$(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: check-python check-gen $(VENV)/has-tests ## formatting, clippy, ruff, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(VENV)/bin/ruff check --quiet
+	$(VENV)/bin/ruff format --quiet --check
+	if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --log-level error check bans licenses sources; \
+	fi
+
+# Part of test-python, too.
+arch: $(VENV)/has-tests ## only the walls: who may depend on whom
+	$(VENV)/bin/python -m pytest -q tests/arch
+
+gen: settings-page ## write docs/reference/settings.md anew
+	cp $(TARGET)/settings.md docs/reference/settings.md
+
+check-gen: settings-page
+	@diff -u docs/reference/settings.md $(TARGET)/settings.md \
+		|| { echo 'docs/reference/settings.md is out of date: make gen' >&2; exit 1; }
+
+settings-page:
+	@mkdir -p $(TARGET) docs/reference
+	@$(CARGO) run --quiet --package serve-config --example reference > $(TARGET)/settings.md
+
+fuzz: ## fuzz the HTTP parser for FUZZ_SECONDS
+	@$(CARGO) fuzz --version >/dev/null 2>&1 \
+		|| { echo 'make fuzz needs cargo-fuzz and a nightly toolchain: cargo install cargo-fuzz' >&2; exit 1; }
+	mkdir -p crates/http/fuzz/corpus/connection
+	$(CARGO) +nightly fuzz run --fuzz-dir crates/http/fuzz connection \
+		crates/http/fuzz/corpus/connection tests/requests/valid tests/requests/invalid \
+		-- -max_total_time=$(FUZZ_SECONDS)
+
+clean: ## remove what was built, and .venv
+	$(CARGO) clean
+	rm -rf $(VENV)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+# ---- Python
+
+define CHECK_PYTHON
+import os, sys, sysconfig
+if sys.version_info < (3, 10):
+    sys.exit("%s is Python %s, and serve needs 3.10 or newer: name another one, make PYTHON=/path/to/python3"
+             % (sys.executable, sys.version.split()[0]))
+# Where pyo3 looks, and under the name that the linker looks for.
+library = os.path.join(*sysconfig.get_config_vars("LIBDIR", "LDLIBRARY"))
+if not sysconfig.get_config_var("Py_ENABLE_SHARED") or not os.path.exists(library):
+    sys.exit("%s has no shared library to link (%s): install it (Debian, Ubuntu: libpython3-dev; "
+             "pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared), or name another one, make PYTHON=/path/to/python3"
+             % (sys.executable, library))
+endef
+export CHECK_PYTHON
+
+check-python:
+	@command -v $(PYTHON) >/dev/null \
+		|| { echo 'there is no $(PYTHON): install CPython 3.10 or newer, or make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+
+# One .venv for all. The stamp is named after the interpreter, so that another
+# PYTHON makes another .venv; --clear takes the other stamps with it.
+VENV_MADE := $(VENV)/made-by$(subst /,-,$(PYO3_PYTHON))
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+
+$(VENV_MADE): | check-python
+	$(PYO3_PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+$(VENV)/has-example: examples/flask_distance/requirements.txt $(VENV_MADE)
+	$(PIP_INSTALL) -r $<
+	touch $@
+
+$(VENV)/has-tests: tests/requirements.txt $(wildcard examples/*/requirements.txt) $(VENV_MADE)
+	$(PIP_INSTALL) -r $<
+	touch $@

@@ -1,0 +1,399 @@
+//! The kinds of values a setting can have: what is accepted, and the one form
+//! in which an accepted value is kept.
+//!
+//! Text from the command line or a variable arrives as a JSON string, so it and
+//! a string in a config file mean the same. The kept ("canonical") form is what
+//! `--print-config` shows, what [`crate::Settings`] is read from, and is itself
+//! accepted: checking it again changes nothing.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use crate::settings::Workers;
+use crate::suggest::nearest;
+
+/// What a setting's value may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// Any text that is not empty.
+    Text,
+    /// One or more texts; in text, separated by commas.
+    List,
+    /// True or false.
+    Switch,
+    /// A whole number within bounds, both included.
+    Count { least: u64, most: u64 },
+    /// A number of worker processes, or `auto`.
+    Workers,
+    /// A span of time; a bare number is seconds.
+    Seconds { least: Duration },
+    /// A number of bytes.
+    Size,
+    /// Permission bits of a file: octal as text, or the number itself.
+    Mode,
+    /// A user or a group: its name, or its id as text or number.
+    Account,
+    /// One of `names`; those in `later` are known, but not yet built.
+    Choice { names: &'static [&'static str], later: &'static [&'static str] },
+}
+
+/// Longer than any sensible time, and short enough to add to any clock.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl Kind {
+    /// The canonical form of `given`, or what is wrong with it: a text that
+    /// continues a sentence which the bad value begins.
+    pub(crate) fn check(&self, given: &Json) -> Result<Json, String> {
+        let accepted = match self {
+            Kind::Text => text(given).map(Json::from),
+            Kind::List => list(given).map(Json::from),
+            Kind::Switch => switch(given).map(Json::from),
+            Kind::Count { least, most } => {
+                whole(given).filter(|n| (least..=most).contains(&n)).map(Json::from)
+            }
+            Kind::Workers if is_auto(given) => Some(json!("auto")),
+            Kind::Workers => {
+                whole(given).filter(|n| (1..=u64::from(Workers::MOST)).contains(n)).map(Json::from)
+            }
+            Kind::Seconds { least } => duration(given).filter(|d| d >= least).map(seconds),
+            Kind::Size => size(given).map(|bytes| Json::from(size_text(bytes))),
+            Kind::Mode => mode(given).map(|bits| Json::from(mode_text(bits))),
+            Kind::Account => account(given).map(Json::from),
+            Kind::Choice { names, later } => return choice(given, names, later),
+        };
+        accepted.ok_or_else(|| format!("is not {}", self.expected()))
+    }
+
+    /// What is accepted, to follow "is not" or "expected".
+    pub(crate) fn expected(&self) -> String {
+        match self {
+            Kind::Text => "a non-empty text".into(),
+            Kind::List => "a non-empty text or a list of such".into(),
+            Kind::Switch => "true or false".into(),
+            Kind::Count { least, most } => format!("a whole number from {least} to {most}"),
+            Kind::Workers => format!("a whole number from 1 to {} or \"auto\"", Workers::MOST),
+            Kind::Seconds { least } if least.is_zero() => {
+                "a time from 0 to a year, such as 30, 0.5, 500ms or 2m".into()
+            }
+            Kind::Seconds { .. } => {
+                "a time from 1ms to a year, such as 30, 0.5, 500ms or 2m".into()
+            }
+            Kind::Size => "a number of bytes, such as 1048576, 512k, 10M or 1G".into(),
+            Kind::Mode => "an octal file mode from 0000 to 0777, such as 0660".into(),
+            Kind::Account => "a name or an id".into(),
+            Kind::Choice { names, .. } => alternatives(names),
+        }
+    }
+}
+
+fn text(given: &Json) -> Option<&str> {
+    given.as_str().filter(|text| !text.trim().is_empty())
+}
+
+fn list(given: &Json) -> Option<Vec<&str>> {
+    let items: Vec<&str> = match given {
+        // Commas separate in text only: an item of a list may contain one.
+        Json::String(text) => text.split(',').map(str::trim).collect(),
+        Json::Array(items) => items.iter().map(text).collect::<Option<_>>()?,
+        _ => return None,
+    };
+    let usable = !items.is_empty() && items.iter().all(|item| !item.is_empty());
+    usable.then_some(items)
+}
+
+fn switch(given: &Json) -> Option<bool> {
+    match given {
+        Json::Bool(on) => Some(*on),
+        Json::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn whole(given: &Json) -> Option<u64> {
+    match given {
+        Json::String(text) => text.trim().parse().ok(),
+        other => other.as_u64(),
+    }
+}
+
+fn is_auto(given: &Json) -> bool {
+    given.as_str().is_some_and(|text| text.trim().eq_ignore_ascii_case("auto"))
+}
+
+/// Whole milliseconds, from `30`, `0.5`, `"30"`, `"500ms"`, `"30s"`, `"2m"`, `"1h"`.
+pub(crate) fn duration(given: &Json) -> Option<Duration> {
+    let seconds = match given {
+        Json::String(text) => {
+            let text = text.trim();
+            let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+            let (number, unit) = text.split_at(unit);
+            number.trim().parse::<f64>().ok()? * seconds_in(unit)?
+        }
+        other => other.as_f64()?,
+    };
+    let exact = Duration::try_from_secs_f64(seconds).ok().filter(|exact| *exact <= LONGEST)?;
+    // To the nearest: cut off, a float just below its millisecond would lose it.
+    let nearest = (exact + Duration::from_micros(500)).as_millis();
+    let kept = Duration::from_millis(u64::try_from(nearest).ok()?);
+    // Next to nothing must not become 0, which often means "never".
+    let vanished = kept.is_zero() && seconds > 0.0;
+    (!vanished).then_some(kept)
+}
+
+fn seconds_in(unit: &str) -> Option<f64> {
+    match unit {
+        "ms" => Some(0.001),
+        "" | "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    }
+}
+
+/// The canonical form of a duration: a number of seconds.
+pub(crate) fn seconds(duration: Duration) -> Json {
+    match duration.subsec_millis() {
+        0 => Json::from(duration.as_secs()),
+        _ => Json::from(duration.as_secs_f64()),
+    }
+}
+
+/// Powers of 1024, as in nginx.
+const UNITS: [(char, u64); 3] = [('G', 1 << 30), ('M', 1 << 20), ('k', 1 << 10)];
+
+/// Bytes, from `1024`, `"1024"`, `"512k"`, `"10M"`, `"1G"`; case does not matter.
+pub(crate) fn size(given: &Json) -> Option<u64> {
+    let Json::String(text) = given else { return given.as_u64() };
+    let text = text.trim();
+    for (unit, bytes) in UNITS {
+        if let Some(number) = text.strip_suffix(|c: char| c.eq_ignore_ascii_case(&unit)) {
+            return number.trim().parse::<u64>().ok()?.checked_mul(bytes);
+        }
+    }
+    text.parse().ok()
+}
+
+/// The canonical form of a size: in the largest unit that loses nothing.
+pub(crate) fn size_text(bytes: u64) -> String {
+    match UNITS.iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => bytes.to_string(),
+    }
+}
+
+/// Permission bits, from `"0660"`, `"660"`, `"0o660"`, or from a number, which
+/// is what `0o660` in a Python file has become.
+pub(crate) fn mode(given: &Json) -> Option<u32> {
+    let bits = match given {
+        Json::String(text) => {
+            let text = text.trim();
+            u32::from_str_radix(text.strip_prefix("0o").unwrap_or(text), 8).ok()?
+        }
+        other => u32::try_from(other.as_u64()?).ok()?,
+    };
+    (bits <= 0o777).then_some(bits)
+}
+
+/// The canonical form of a mode: four octal digits.
+pub(crate) fn mode_text(bits: u32) -> String {
+    format!("{bits:04o}")
+}
+
+/// A name, or what a number is as text.
+fn account(given: &Json) -> Option<String> {
+    match given {
+        Json::Number(id) => u32::try_from(id.as_u64()?).ok().map(|id| id.to_string()),
+        other => text(other).map(|name| name.trim().to_owned()),
+    }
+}
+
+fn choice(given: &Json, names: &[&'static str], later: &[&str]) -> Result<Json, String> {
+    let word = given.as_str().unwrap_or_default().trim().to_ascii_lowercase();
+    if names.contains(&word.as_str()) {
+        return Ok(Json::from(word));
+    }
+    let choices = alternatives(names);
+    if later.contains(&word.as_str()) {
+        return Err(format!("is not available in this version yet; use {choices}"));
+    }
+    let hint = match nearest(&word, names.iter().copied()) {
+        Some(name) if names.len() > 1 => format!(" (did you mean '{name}'?)"),
+        _ => String::new(),
+    };
+    Err(format!("is unknown; use {choices}{hint}"))
+}
+
+/// `a, b or c`.
+fn alternatives(names: &[&str]) -> String {
+    match names {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.join(""),
+    }
+}
+
+#[cfg(test)]
+impl Kind {
+    /// Values that are accepted, as text, the extreme ones among them.
+    pub(crate) fn samples(&self) -> Vec<String> {
+        let words: &[&str] = match self {
+            Kind::Text => &["plain", "-", "\u{e9}\"\\'", "a b"],
+            Kind::List => &["one:1", "one:1,unix:/two"],
+            Kind::Switch => &["true", "false", "on", "0"],
+            Kind::Count { least, most } => return vec![least.to_string(), most.to_string()],
+            Kind::Workers => &["auto", "1", "500"],
+            Kind::Seconds { least } if least.is_zero() => &["7", "0", "1ms", "0.1", "8760h"],
+            Kind::Seconds { .. } => &["7", "1ms", "0.1", "8760h"],
+            Kind::Size => &["10M", "0", "1", "18446744073709551615"],
+            Kind::Mode => &["0600", "0", "777"],
+            Kind::Account => &["www-data", "33"],
+            Kind::Choice { names, .. } => names,
+        };
+        words.iter().map(ToString::to_string).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepts(kind: Kind, cases: &[(Json, Json)]) {
+        for (given, kept) in cases {
+            assert_eq!(kind.check(given).as_ref(), Ok(kept), "{given}");
+            assert_eq!(kind.check(kept).as_ref(), Ok(kept), "{kept} checked again");
+        }
+    }
+
+    fn refuses(kind: Kind, cases: &[Json]) {
+        for given in cases {
+            assert!(kind.check(given).is_err(), "{given} was accepted");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        let kind = Kind::Seconds { least: Duration::ZERO };
+        accepts(
+            kind,
+            &[
+                (json!("30"), json!(30)),
+                (json!(30.0), json!(30)),
+                (json!("0.5"), json!(0.5)),
+                (json!("500ms"), json!(0.5)),
+                (json!("3ms"), json!(0.003)),
+                (json!(" 2 m "), json!(120)),
+                (json!("1.5h"), json!(5400)),
+                (json!("45s"), json!(45)),
+                (json!("0"), json!(0)),
+                (json!(0.29), json!(0.29)),
+                (json!("31535999999ms"), json!(31_535_999.999)),
+                (json!("8760h"), json!(31_536_000)),
+            ],
+        );
+        refuses(
+            kind,
+            &[
+                json!(""),
+                json!("-1"),
+                json!(-0.0001),
+                json!("nan"),
+                json!("inf"),
+                json!("1e400"),
+                json!("1e3"),
+                json!("2d"),
+                json!("5 S"),
+                json!("0.0001"),
+                json!(1e-300),
+                json!("1d"),
+                json!(1e300),
+                json!("8761h"),
+                json!(true),
+                json!([30]),
+                json!({"s": 1}),
+            ],
+        );
+        refuses(Kind::Seconds { least: Duration::from_millis(1) }, &[json!(0), json!("0ms")]);
+    }
+
+    #[test]
+    fn sizes() {
+        accepts(
+            Kind::Size,
+            &[
+                (json!("10M"), json!("10M")),
+                (json!("10m"), json!("10M")),
+                (json!("512k"), json!("512k")),
+                (json!("512K"), json!("512k")),
+                (json!("1G"), json!("1G")),
+                (json!("1048576"), json!("1M")),
+                (json!(1025), json!("1025")),
+                (json!(0), json!("0")),
+                (json!("0k"), json!("0")),
+                (json!(u64::MAX), json!("18446744073709551615")),
+            ],
+        );
+        refuses(
+            Kind::Size,
+            &[
+                json!("M"),
+                json!("-1"),
+                json!("1.5G"),
+                json!("10MB"),
+                json!("99999999999G"),
+                json!(1.5),
+            ],
+        );
+    }
+
+    #[test]
+    fn modes() {
+        accepts(
+            Kind::Mode,
+            &[
+                (json!("0660"), json!("0660")),
+                (json!("660"), json!("0660")),
+                (json!("0o600"), json!("0600")),
+                (json!(0o660), json!("0660")),
+                (json!("0"), json!("0000")),
+            ],
+        );
+        // 660 written without 0o in Python is 0o1224: nobody means that.
+        refuses(Kind::Mode, &[json!(660), json!("1000"), json!("0668"), json!("rw"), json!(-1)]);
+    }
+
+    #[test]
+    fn lists_switches_and_numbers() {
+        accepts(
+            Kind::List,
+            &[
+                (json!("a:1, b:2"), json!(["a:1", "b:2"])),
+                (json!(["unix:/a,b"]), json!(["unix:/a,b"])),
+            ],
+        );
+        refuses(
+            Kind::List,
+            &[json!(""), json!("a,,b"), json!([]), json!([""]), json!([1]), json!(8000)],
+        );
+        accepts(Kind::Switch, &[(json!("Yes"), json!(true)), (json!("0"), json!(false))]);
+        refuses(Kind::Switch, &[json!(1), json!("maybe"), json!("")]);
+        accepts(Kind::Workers, &[(json!("AUTO"), json!("auto")), (json!("500"), json!(500))]);
+        refuses(
+            Kind::Workers,
+            &[json!(0), json!(501), json!(2.5), json!("-1"), json!(true), json!("")],
+        );
+        accepts(Kind::Account, &[(json!(33), json!("33")), (json!(" www "), json!("www"))]);
+        refuses(Kind::Account, &[json!(""), json!(-1), json!(4_294_967_296_u64), json!(true)]);
+        refuses(Kind::Text, &[json!(""), json!("  "), json!(3)]);
+    }
+
+    #[test]
+    fn alternatives_read_as_a_sentence() {
+        assert_eq!(alternatives(&["a"]), "a");
+        assert_eq!(alternatives(&["a", "b"]), "a or b");
+        assert_eq!(alternatives(&["a", "b", "c"]), "a, b or c");
+    }
+}

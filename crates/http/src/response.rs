@@ -1,0 +1,295 @@
+//! The head of a response, checked while the application fills it.
+//!
+//! Whatever PEP 3333 or RFC 9110 forbids is refused here, so that it is never
+//! on the wire. Content-Length is kept as a number and hop-by-hop fields are
+//! refused: how a message is delimited is the connection's decision alone.
+
+use crate::error::{Error, Kind};
+use crate::grammar::{decimal, is_text, is_token};
+
+/// What the server knows about the length of a whole response body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// Exactly this many bytes will be sent.
+    Known(u64),
+    /// It will show.
+    Unknown,
+}
+
+/// What the server adds to each response.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp<'a> {
+    /// The current time as an IMF-fixdate (RFC 9110 5.6.7).
+    pub date: &'a [u8],
+    /// The value of Server; empty = no such field.
+    pub server: &'a [u8],
+}
+
+/// The application's status and fields; reusable without allocation.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// The status line and the fields, each with its CRLF.
+    bytes: Vec<u8>,
+    /// 0 = not started, else 200..=599.
+    status: u16,
+    content_length: Option<u64>,
+    date: By,
+    server: By,
+}
+
+/// Who supplies a field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum By {
+    App,
+    #[default]
+    Server,
+}
+
+/// What the connection has decided about a response.
+pub(crate) struct Decision {
+    pub(crate) content_length: Option<u64>,
+    /// Whole field lines: `Transfer-Encoding: chunked`, if it is.
+    pub(crate) coding: &'static [u8],
+    /// `Connection: ...`, if the client could not tell without.
+    pub(crate) connection: &'static [u8],
+}
+
+impl Response {
+    /// A response that has not been started.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins anew with a status such as `200 OK`, and forgets all fields.
+    ///
+    /// The code is three digits from 200 to 599 (interim responses are the
+    /// server's, codes above are invalid: RFC 9110 15); a space and a reason
+    /// without control characters may follow (PEP 3333).
+    ///
+    /// # Errors
+    /// [`Kind::ResponseStatus`].
+    pub fn start(&mut self, status: &[u8]) -> Result<(), Error> {
+        self.bytes.clear();
+        *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
+        let code = code(status).ok_or_else(|| Error::about(Kind::ResponseStatus, status))?;
+        self.bytes.extend_from_slice(b"HTTP/1.1 ");
+        self.bytes.extend_from_slice(status);
+        // RFC 9112 4: the space stands even before an absent reason.
+        self.bytes.extend_from_slice(if status.len() == 3 { b" \r\n" } else { b"\r\n" });
+        self.status = code;
+        Ok(())
+    }
+
+    /// Adds a field.
+    ///
+    /// # Errors
+    /// [`Kind::ResponseName`], [`Kind::ResponseValue`], [`Kind::HopByHop`],
+    /// [`Kind::ResponseLength`] (also when it is given twice), all of which
+    /// name the field; [`Kind::OutOfOrder`] before `start`.
+    pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Error> {
+        if self.status == 0 {
+            return Err(Kind::OutOfOrder.into());
+        }
+        if !is_token(name) {
+            return Err(Error::about(Kind::ResponseName, name));
+        }
+        if !is_text(value) {
+            return Err(Error::about(Kind::ResponseValue, name));
+        }
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            4 if is(b"date") => self.date = By::App,
+            6 if is(b"server") => self.server = By::App,
+            14 if is(b"content-length") => return self.length(value),
+            _ if is_hop_by_hop(name) => return Err(Error::about(Kind::HopByHop, name)),
+            _ => {}
+        }
+        self.bytes.reserve(name.len() + value.len() + 4);
+        write_field(name, value, &mut self.bytes);
+        Ok(())
+    }
+
+    /// The status code; 0 before `start`.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The Content-Length that the application gave.
+    pub fn content_length(&self) -> Option<u64> {
+        self.content_length
+    }
+
+    fn length(&mut self, value: &[u8]) -> Result<(), Error> {
+        match (self.content_length, decimal(value)) {
+            (None, Some(length)) => {
+                self.content_length = Some(length);
+                Ok(())
+            }
+            _ => Err(Error::about(Kind::ResponseLength, value)),
+        }
+    }
+
+    /// Appends the whole head.
+    pub(crate) fn write(&self, decision: &Decision, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes);
+        if self.server == By::Server && !stamp.server.is_empty() {
+            write_field(b"Server", stamp.server, out);
+        }
+        if self.date == By::Server {
+            write_field(b"Date", stamp.date, out);
+        }
+        if let Some(length) = decision.content_length {
+            write_field(b"Content-Length", itoa::Buffer::new().format(length).as_bytes(), out);
+        }
+        out.extend_from_slice(decision.coding);
+        out.extend_from_slice(decision.connection);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The code of a status that may be sent.
+fn code(status: &[u8]) -> Option<u16> {
+    let [a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', reason @ ..] = status else {
+        return None;
+    };
+    let digit = |b: u8| u16::from(b - b'0');
+    let valid = reason.is_empty() || (reason.starts_with(b" ") && is_text(reason));
+    valid.then(|| digit(*a) * 100 + digit(*b) * 10 + digit(*c))
+}
+
+/// The fields that PEP 3333 keeps from applications ("Other HTTP Features",
+/// after RFC 2616 13.5.1), with the `Trailer` that RFC 2616 meant.
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    let known: &[&[u8]] = match name.len() {
+        2 => &[b"te"],
+        7 => &[b"trailer", b"upgrade"],
+        8 => &[b"trailers"],
+        10 => &[b"connection", b"keep-alive"],
+        17 => &[b"transfer-encoding"],
+        18 => &[b"proxy-authenticate"],
+        19 => &[b"proxy-authorization"],
+        _ => return false,
+    };
+    known.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The status string of a response that the server makes itself; 500 for a
+/// code that it never makes.
+pub(crate) fn status_line(code: u16) -> &'static [u8] {
+    match code {
+        400 => b"400 Bad Request",
+        408 => b"408 Request Timeout",
+        413 => b"413 Content Too Large",
+        414 => b"414 URI Too Long",
+        417 => b"417 Expectation Failed",
+        431 => b"431 Request Header Fields Too Large",
+        501 => b"501 Not Implemented",
+        503 => b"503 Service Unavailable",
+        504 => b"504 Gateway Timeout",
+        505 => b"505 HTTP Version Not Supported",
+        _ => b"500 Internal Server Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(result: Result<(), Error>) -> Option<Kind> {
+        result.err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn a_status_is_a_code_and_a_reason() {
+        for good in ["200 OK", "200", "404 ", "299 a\tb", "599 \u{e9}"] {
+            assert_eq!(kind(Response::new().start(good.as_bytes())), None, "{good}");
+        }
+        for bad in
+            ["", "20", "2000 OK", "200OK", "100 Continue", "103 x", "600 x", "20x a", "200 a\r\nb"]
+        {
+            let started = Response::new().start(bad.as_bytes());
+            assert_eq!(kind(started), Some(Kind::ResponseStatus), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_header_cannot_inject_another() {
+        let mut response = Response::new();
+        response.start(b"200 OK").unwrap();
+        for value in ["a\r\nSet-Cookie: b", "a\n", "\r", "a\0b", "\u{7f}", "\u{b}"] {
+            let added = response.field(b"X-A", value.as_bytes());
+            assert_eq!(kind(added), Some(Kind::ResponseValue), "{value:?}");
+        }
+        for name in ["", "a b", "a:", "a\r\n", "\u{e9}", "a\0"] {
+            let added = response.field(name.as_bytes(), b"x");
+            assert_eq!(kind(added), Some(Kind::ResponseName), "{name:?}");
+        }
+        assert_eq!(response.bytes, b"HTTP/1.1 200 OK\r\n");
+        assert_eq!(kind(response.field(b"X-A", b"tab\tand \xe9")), None);
+    }
+
+    #[test]
+    fn hop_by_hop_fields_are_the_servers() {
+        let mut response = Response::new();
+        response.start(b"200 OK").unwrap();
+        for name in [
+            "Connection",
+            "keep-alive",
+            "Proxy-Authenticate",
+            "Proxy-Authorization",
+            "TE",
+            "Trailer",
+            "Trailers",
+            "TRANSFER-ENCODING",
+            "Upgrade",
+        ] {
+            let error = response.field(name.as_bytes(), b"x").unwrap_err();
+            assert_eq!(error.kind(), Kind::HopByHop, "{name}");
+            assert!(error.to_string().ends_with(&format!("\"{name}\"")), "{error}");
+        }
+    }
+
+    #[test]
+    fn content_length_is_one_number() {
+        let mut response = Response::new();
+        response.start(b"200 OK").unwrap();
+        for bad in ["", "-1", "5, 5", " 5", "x", "18446744073709551616"] {
+            let added = response.field(b"Content-Length", bad.as_bytes());
+            assert_eq!(kind(added), Some(Kind::ResponseLength), "{bad}");
+        }
+        assert_eq!(kind(response.field(b"content-length", b"5")), None);
+        assert_eq!(kind(response.field(b"Content-Length", b"5")), Some(Kind::ResponseLength));
+        assert_eq!(response.content_length(), Some(5));
+    }
+
+    #[test]
+    fn start_forgets_the_response_before() {
+        let mut response = Response::new();
+        assert_eq!(kind(response.field(b"X-A", b"b")), Some(Kind::OutOfOrder));
+        response.start(b"200 OK").unwrap();
+        response.field(b"Content-Length", b"5").unwrap();
+        response.field(b"Date", b"x").unwrap();
+        response.start(b"404 Not Found").unwrap();
+        assert_eq!((response.status(), response.content_length()), (404, None));
+        assert_eq!(
+            (response.date, &response.bytes[..]),
+            (By::Server, &b"HTTP/1.1 404 Not Found\r\n"[..])
+        );
+        response.start(b"junk").unwrap_err();
+        assert_eq!(response.status(), 0);
+    }
+
+    #[test]
+    fn every_error_of_the_client_has_its_status_line() {
+        for code in [400, 413, 414, 417, 431, 501, 505] {
+            assert!(status_line(code).starts_with(code.to_string().as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! One client connection: reads and parses until a request is complete, writes
+//! what the application answers (`conn/answer.rs`), and waits for whatever comes
+//! next.
+//!
+//! A connection never calls the application and never looks at other
+//! connections; complete requests go to [`Core::ready`]. It does not remove
+//! itself either: it becomes [`Phase::Closed`], and the reactor sweeps.
+
+mod answer;
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use serve_http::{Connection, Event, Framing};
+
+use crate::body::Spool;
+use crate::core::{Core, Drain, Pending, SHARE};
+use crate::gateway::{Exchange, ExchangeId, Peer};
+use crate::out::{Flushed, Out};
+use crate::stream::{Moved, Stream};
+use crate::timer::{Deadline, Timer};
+
+mod moving;
+mod queue;
+
+/// After an early answer, how long the client may go on writing before the
+/// connection is closed over its head (RFC 9112 section 9.6); nginx's
+/// `lingering_time`.
+const LINGER: Duration = Duration::from_secs(30);
+/// How long it may pause meanwhile.
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the connection is doing, and so which timer runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Between requests; keep-alive timer.
+    Idle,
+    /// A head has begun; header timer.
+    Head,
+    /// A body is arriving; body-rate timer.
+    Body {
+        since: Instant,
+    },
+    /// The request is complete and the application has not seen it; queue timer.
+    Waiting {
+        since: Instant,
+    },
+    /// The application has the request; write timer while output waits.
+    Running,
+    /// The response is complete and not yet written; write timer.
+    Flushing,
+    /// All is sent and the write side shut; linger timer.
+    Lingering {
+        until: Instant,
+    },
+    Closed,
+}
+
+/// What to do when the last byte of the response is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// The next request, if both sides keep the connection.
+    Next,
+    /// Close, but let a client that is still writing read the answer first.
+    Linger,
+    /// Close so that the client sees that the body is not complete.
+    Cut,
+}
+
+/// What is known about the socket's input since the last event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// A read has found it empty: there will be an event.
+    Empty,
+    /// There may be some.
+    Some,
+    /// There may be some, and behind it is the end, for which there will be no
+    /// other event: a short read does not mean that nothing is left.
+    Last,
+}
+
+/// Whether the current exchange has its line in the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Logged {
+    No,
+    Yes,
+}
+
+pub(crate) struct Conn {
+    stream: Stream,
+    http: Connection,
+    peer: Peer,
+    listener: usize,
+    key: usize,
+    serial: u32,
+    /// Of the current exchange.
+    number: u32,
+    pub(crate) phase: Phase,
+    last: Last,
+    logged: Logged,
+    /// Whether the end of the body is the end of the connection (HTTP/1.0).
+    close_delimited: bool,
+    registered: bool,
+    unread: Input,
+    writable: bool,
+    /// Bytes of the next, pipelined, request.
+    input: Vec<u8>,
+    spool: Spool,
+    out: Out,
+    deadline: Deadline,
+}
+
+impl Conn {
+    pub(crate) fn new(
+        core: &Core,
+        fd: OwnedFd,
+        peer: Option<SocketAddr>,
+        listener: usize,
+        key: usize,
+        serial: u32,
+    ) -> Self {
+        let peer = peer.map_or(Peer::Unix, |address| {
+            Peer::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+        });
+        Self {
+            stream: Stream::new(fd),
+            http: Connection::new(core.limits.clone()),
+            peer,
+            listener,
+            key,
+            serial,
+            number: 0,
+            phase: Phase::Idle,
+            last: Last::Next,
+            logged: Logged::No,
+            close_delimited: false,
+            registered: false,
+            // A client that connects has usually written already: read first,
+            // and the poller need not hear of a connection that ends at once.
+            unread: Input::Some,
+            writable: true,
+            input: Vec::new(),
+            spool: Spool::default(),
+            out: Out::default(),
+            deadline: Deadline::default(),
+        }
+    }
+
+    pub(crate) fn http(&self) -> &Connection {
+        &self.http
+    }
+
+    /// Whether `id` is the exchange that the application is working on.
+    pub(crate) fn runs(&self, id: ExchangeId) -> bool {
+        self.phase == Phase::Running && (self.serial, self.number) == (id.serial, id.number)
+    }
+
+    // ---- readiness and time
+
+    pub(crate) fn event(&mut self, core: &mut Core, event: Pending) {
+        match (event.ended, event.readable) {
+            (true, _) => self.unread = Input::Last,
+            (false, true) if self.unread == Input::Empty => self.unread = Input::Some,
+            (false, _) => {}
+        }
+        self.writable |= event.writable;
+        if self.writable {
+            self.flush(core);
+        }
+        self.pump(core);
+    }
+
+    /// Whether the timers' entry for `at` is this connection's.
+    pub(crate) fn awaits(&self, serial: u32, at: Instant) -> bool {
+        self.serial == serial && self.deadline.is_armed(at)
+    }
+
+    pub(crate) fn timer_entry(&mut self, core: &mut Core, entry: (Instant, usize, u32)) {
+        let Some(timer) = core.timers.expired(&mut self.deadline, entry, core.now) else { return };
+        // The loop may have been away for longer than the timeout, in an
+        // application: what the client did meanwhile was in time.
+        if timer == Timer::Write {
+            return self.write_timer(core);
+        }
+        if self.unread == Input::Empty {
+            self.unread = Input::Some;
+        }
+        self.advance(core);
+        match (timer, self.phase) {
+            (Timer::KeepAlive, Phase::Idle) => self.close(core),
+            (Timer::Header, Phase::Head) => {
+                self.refuse(core, 408, "the request head did not arrive in time");
+            }
+            (Timer::BodyRate, Phase::Body { since }) if self.body_due(core, since) <= core.now => {
+                self.refuse(core, 408, "the request body arrives too slowly");
+            }
+            (Timer::Queue, Phase::Waiting { .. }) => self.shed(core),
+            (Timer::Linger, Phase::Lingering { until })
+                if until <= core.now || self.deadline.timer().is_none() =>
+            {
+                self.close(core);
+            }
+            _ => {}
+        }
+        self.rest(core);
+    }
+
+    /// The poller calls a socket writable when a good part of its buffer is
+    /// free; a slow reader may have taken a little less than that.
+    fn write_timer(&mut self, core: &mut Core) {
+        match self.out.flush(&self.stream) {
+            Ok(Flushed::Blocked { progress: false }) => {
+                log::info!("client={} cut: it took nothing of its response in time", self.peer);
+                self.stream.reset_on_close();
+                self.close(core);
+            }
+            flushed => self.flushed(core, flushed),
+        }
+        self.pump(core);
+    }
+
+    /// The reactor drains: an idle connection gets until then to send one more
+    /// request.
+    pub(crate) fn drain(&mut self, core: &mut Core, idle_until: Instant) {
+        if self.phase == Phase::Idle {
+            core.timers.arm(
+                &mut self.deadline,
+                (self.key, self.serial),
+                Timer::KeepAlive,
+                idle_until,
+            );
+        }
+    }
+
+    // ---- reading
+
+    /// Reads and parses until a request is complete, the socket is empty, or the
+    /// others must have their turn.
+    pub(crate) fn pump(&mut self, core: &mut Core) {
+        self.advance(core);
+        self.rest(core);
+    }
+
+    fn advance(&mut self, core: &mut Core) {
+        let mut share = SHARE;
+        while !matches!(
+            self.phase,
+            Phase::Waiting { .. } | Phase::Running | Phase::Flushing | Phase::Closed
+        ) {
+            if !self.input.is_empty() {
+                let input = std::mem::take(&mut self.input);
+                let used = self.feed(core, &input);
+                self.keep_rest(input, used);
+            } else if self.unread == Input::Empty {
+                break;
+            } else if share == 0 {
+                core.again.push(self.key);
+                break;
+            } else {
+                share = share.saturating_sub(self.read(core));
+            }
+        }
+    }
+
+    /// After an answer: the next request, if it is there already.
+    fn follow(&mut self, core: &mut Core) {
+        let more = !self.input.is_empty() || self.unread != Input::Empty;
+        if self.phase == Phase::Idle && more && !core.follow() {
+            core.again.push(self.key);
+            self.rest(core);
+        } else {
+            self.pump(core);
+        }
+    }
+
+    fn keep_rest(&mut self, mut input: Vec<u8>, used: usize) {
+        if used < input.len() {
+            input.drain(..used);
+            self.input = input;
+        }
+    }
+
+    /// Reads once; how many bytes.
+    fn read(&mut self, core: &mut Core) -> usize {
+        let mut inbox = std::mem::take(&mut core.inbox);
+        let moved = self.stream.read(&mut inbox);
+        match moved {
+            Moved::Bytes(0) | Moved::Gone => self.close(core),
+            Moved::Blocked => self.unread = Input::Empty,
+            Moved::Bytes(n) => {
+                // A short read has emptied the socket; what comes later is a
+                // new edge (epoll(7)), so a read that finds nothing is saved.
+                if n < inbox.len() && self.unread == Input::Some {
+                    self.unread = Input::Empty;
+                }
+                self.received(core, &inbox[..n]);
+            }
+        }
+        core.inbox = inbox;
+        if let Moved::Bytes(n) = moved { n } else { 0 }
+    }
+
+    fn received(&mut self, core: &mut Core, bytes: &[u8]) {
+        if let Phase::Lingering { until } = self.phase {
+            self.arm(core, Timer::Linger, until.min(core.now + LINGER_PAUSE));
+        } else {
+            let used = self.feed(core, bytes);
+            self.input.extend_from_slice(&bytes[used..]);
+        }
+    }
+
+    /// Parses; returns how many bytes are done with. Only when a request is
+    /// complete, these may not be all.
+    fn feed(&mut self, core: &mut Core, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        while matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body { .. }) {
+            let (n, event) = match self.http.receive(&bytes[used..]) {
+                Ok(found) => found,
+                Err(error) => {
+                    self.refuse(core, error.status(), &error.to_string());
+                    break;
+                }
+            };
+            used += n;
+            match event {
+                Event::Incomplete => {
+                    if self.phase == Phase::Idle && self.http.started() {
+                        self.phase = Phase::Head;
+                    }
+                    break;
+                }
+                Event::Head => self.head_complete(core, used == bytes.len()),
+                Event::Data(piece) => self.body_piece(core, piece),
+                Event::End => self.request_complete(core),
+            }
+        }
+        if matches!(self.phase, Phase::Waiting { .. }) { used } else { bytes.len() }
+    }
+
+    fn head_complete(&mut self, core: &mut Core, body_waits: bool) {
+        self.phase = Phase::Body { since: core.now };
+        let head = self.http.head();
+        let bodiless = matches!(head.framing(), Framing::None | Framing::Length(0));
+        if head.expects_continue() && !bodiless && body_waits {
+            let mut line = std::mem::take(&mut core.outbox);
+            line.clear();
+            self.http.send_continue(&mut line);
+            self.put(core, &[&line]);
+            core.outbox = line;
+        }
+    }
+
+    fn body_piece(&mut self, core: &mut Core, piece: &[u8]) {
+        if let Err(error) = self.spool.push(piece, core.options.body_memory) {
+            core.cannot_spool(&error);
+            self.refuse(core, 500, "the server has no room for the request body");
+        }
+    }
+
+    fn request_complete(&mut self, core: &mut Core) {
+        self.phase = Phase::Waiting { since: core.now };
+        self.deadline.clear();
+        if let Some(timeout) = core.options.queue_timeout {
+            self.arm(core, Timer::Queue, core.now + timeout);
+        }
+        self.number = self.number.wrapping_add(1);
+        core.ready.push_back(Exchange {
+            id: ExchangeId { key: self.key, serial: self.serial, number: self.number },
+            body: self.spool.finish(),
+            peer: self.peer,
+            listener: self.listener,
+        });
+    }
+
+    // ---- waiting and ending
+
+    /// Nothing to do now: be woken by the socket or by the right timer.
+    fn rest(&mut self, core: &mut Core) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        // A connection that ends with this response never meets the poller.
+        if !matches!(self.phase, Phase::Waiting { .. } | Phase::Running) {
+            self.register(core);
+        }
+        let options = &core.options;
+        match self.phase {
+            Phase::Idle if self.deadline.timer() != Some(Timer::KeepAlive) => {
+                // Some browsers connect ahead of need; with keep-alive off they
+                // still get the time of a head.
+                let wait = match self.number {
+                    0 => options.keep_alive.max(options.header_timeout),
+                    _ => options.keep_alive,
+                };
+                let mut until = core.now + wait;
+                if let Drain::Since { idle_until, .. } = core.drain {
+                    until = until.min(idle_until);
+                }
+                self.arm(core, Timer::KeepAlive, until);
+            }
+            Phase::Head if self.deadline.timer() != Some(Timer::Header) => {
+                self.arm(core, Timer::Header, core.now + options.header_timeout);
+            }
+            Phase::Body { since } => {
+                let due = self.body_due(core, since);
+                self.arm(core, Timer::BodyRate, due);
+            }
+            _ => {}
+        }
+    }
+
+    /// Until when the body may take, for what has come of it.
+    fn body_due(&self, core: &Core, since: Instant) -> Instant {
+        let earned = self.spool.len() / core.options.body_rate.max(1);
+        since + core.options.body_grace + Duration::from_secs(earned)
+    }
+
+    fn arm(&mut self, core: &mut Core, timer: Timer, at: Instant) {
+        core.timers.arm(&mut self.deadline, (self.key, self.serial), timer, at);
+    }
+
+    fn register(&mut self, core: &mut Core) {
+        if self.registered {
+            return;
+        }
+        self.registered = true;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let fd = self.stream.raw_fd();
+        let token = Token(self.key);
+        if let Err(error) = core.registry.register(&mut SourceFd(&fd), token, interest) {
+            log::error!("client={} dropped: epoll_ctl: {error}", self.peer);
+            self.close(core);
+        }
+    }
+
+    pub(crate) fn close(&mut self, core: &mut Core) {
+        if self.phase == Phase::Running && self.http.response_started() {
+            self.log(core);
+        }
+        self.phase = Phase::Closed;
+        self.deadline.clear();
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}

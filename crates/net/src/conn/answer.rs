@@ -1,0 +1,316 @@
+//! The answering half of a connection: what the application's calls do, and how
+//! bytes get to a client that may not want them yet.
+//!
+//! Writes at once as far as the kernel takes them and keeps the rest. How the
+//! connection goes on after the last byte is decided here; reading is not.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+
+use serve_http::{Keep, Response, Size, Version};
+
+use super::{Conn, Input, LINGER, LINGER_PAUSE, Last, Logged, Phase};
+use crate::body::Spool;
+use crate::core::Core;
+use crate::gateway::Sent;
+use crate::out::Flushed;
+use crate::stream::Moved;
+use crate::timer::Timer;
+
+impl Conn {
+    /// The response head and the first piece of the body in one write.
+    ///
+    /// # Errors
+    /// When the application's head contradicts itself; nothing is sent then.
+    pub(crate) fn begin(
+        &mut self,
+        core: &mut Core,
+        response: &Response,
+        size: Size,
+        first: &[u8],
+    ) -> Result<Sent, serve_http::Error> {
+        let mut head = std::mem::take(&mut core.outbox);
+        head.clear();
+        let begun = self.start(core, response, size, &mut head).and_then(|()| {
+            let wire = self.http.send_data(first.len() as u64, &mut head)?;
+            self.put(core, &[&head, taken(first, wire.take), wire.suffix]);
+            Ok(self.room(core))
+        });
+        core.outbox = head;
+        begun
+    }
+
+    /// A whole response; if the application's is invalid, the server's own.
+    ///
+    /// # Errors
+    /// Those of [`Conn::begin`] and [`Conn::finish`].
+    pub(crate) fn respond(
+        &mut self,
+        core: &mut Core,
+        response: &Response,
+        body: &[u8],
+    ) -> Result<(), serve_http::Error> {
+        match self.begin(core, response, Size::Known(body.len() as u64), body) {
+            Ok(Sent::Gone) => Ok(()),
+            Ok(Sent::Taken | Sent::Full) => self.finish(core),
+            Err(error) => {
+                self.fail(core, 500, "the application sent an invalid response");
+                Err(error)
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        core: &Core,
+        response: &Response,
+        size: Size,
+        head: &mut Vec<u8>,
+    ) -> Result<(), serve_http::Error> {
+        if !core.keeps_alive() {
+            self.http.close_after();
+        }
+        self.close_delimited = size == Size::Unknown
+            && response.content_length().is_none()
+            && self.http.head().version() == Version::Http10;
+        self.http.send_head(response, size, &core.stamp(), head)
+    }
+
+    /// A further piece of the body.
+    ///
+    /// # Errors
+    /// When no head was sent.
+    pub(crate) fn send(&mut self, core: &mut Core, data: &[u8]) -> Result<Sent, serve_http::Error> {
+        let mut prefix = std::mem::take(&mut core.outbox);
+        prefix.clear();
+        let sent = self.http.send_data(data.len() as u64, &mut prefix).map(|wire| {
+            self.put(core, &[&prefix, taken(data, wire.take), wire.suffix]);
+            self.room(core)
+        });
+        core.outbox = prefix;
+        sent
+    }
+
+    /// `len` bytes of `file` from `offset` as a piece of the body.
+    ///
+    /// # Errors
+    /// When no head was sent.
+    pub(crate) fn send_file(
+        &mut self,
+        core: &mut Core,
+        file: File,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), serve_http::Error> {
+        let mut prefix = Vec::new();
+        let wire = self.http.send_data(len, &mut prefix)?;
+        self.out.keep(&[&prefix], 0);
+        self.out.push_file(file, offset, wire.take);
+        self.out.keep(&[wire.suffix], 0);
+        self.flush(core);
+        Ok(())
+    }
+
+    /// The body is complete.
+    ///
+    /// # Errors
+    /// When the application sent less than it announced; the connection is then
+    /// cut, so that the client sees it as well.
+    pub(crate) fn finish(&mut self, core: &mut Core) -> Result<(), serve_http::Error> {
+        let mut tail = Vec::new();
+        let ended = self.http.send_end(&mut tail);
+        if ended.is_err() {
+            self.last = Last::Cut;
+        } else if !tail.is_empty() {
+            self.put(core, &[&tail]);
+        }
+        if self.http.excess() > 0 {
+            log::warn!(
+                "client={} path={}: the application sent {} bytes more than its Content-Length; \
+                 they are left out",
+                self.peer,
+                self.http.head().path().escape_ascii(),
+                self.http.excess()
+            );
+        }
+        self.answered(core);
+        self.follow(core);
+        ended
+    }
+
+    /// The application cannot answer: 500 if nothing was sent, else the client
+    /// is shown that the body is incomplete.
+    pub(crate) fn fail(&mut self, core: &mut Core, status: u16, message: &str) {
+        if self.http.response_started() {
+            self.last = Last::Cut;
+            self.answered(core);
+        } else {
+            self.refuse(core, status, message);
+        }
+        self.pump(core);
+    }
+
+    /// Room in the buffer for more?
+    pub(crate) fn room(&self, core: &Core) -> Sent {
+        match self.phase {
+            Phase::Closed => Sent::Gone,
+            _ if self.out.memory() > core.options.high_water => Sent::Full,
+            _ => Sent::Taken,
+        }
+    }
+
+    /// An answer of the server itself; the connection ends with it.
+    pub(crate) fn refuse(&mut self, core: &mut Core, status: u16, message: &str) {
+        let mut head = std::mem::take(&mut core.outbox);
+        head.clear();
+        if self.http.refuse(status, message, &core.stamp(), &mut head) {
+            log::info!("client={} {status} {message}", self.peer);
+            self.last = Last::Linger;
+            self.put(core, &[&head]);
+        } else {
+            self.last = Last::Cut;
+        }
+        core.outbox = head;
+        self.answered(core);
+    }
+
+    /// The response is complete as far as the application is concerned.
+    fn answered(&mut self, core: &mut Core) {
+        self.log(core);
+        if self.phase == Phase::Closed {
+            return;
+        }
+        self.phase = Phase::Flushing;
+        if self.out.is_empty() {
+            self.written(core);
+        }
+    }
+
+    /// One line for this exchange, once.
+    pub(super) fn log(&mut self, core: &mut Core) {
+        if let (Some(access), Logged::No) = (&mut core.access, self.logged) {
+            let http = &self.http;
+            let (status, bytes) = (http.status(), http.sent_body());
+            access.line(self.peer, core.clock.local(), http.head(), status, bytes);
+        }
+        self.logged = Logged::Yes;
+    }
+
+    /// Everything is written: the next request, or the end. The caller pumps:
+    /// it may be inside a read already.
+    fn written(&mut self, core: &mut Core) {
+        self.deadline.clear();
+        match self.last {
+            Last::Next if self.http.is_done() && self.http.keep() == Keep::Alive => {
+                self.logged = Logged::No;
+                match self.http.next_cycle() {
+                    Ok(()) => self.phase = Phase::Idle,
+                    Err(_) => self.close(core),
+                }
+            }
+            Last::Next if !self.has_unread() => self.close(core),
+            Last::Next | Last::Linger => self.linger(core),
+            Last::Cut => self.cut(core),
+        }
+    }
+
+    /// Whether the client may have written more than was read. One that asked
+    /// for the end of the connection itself has not.
+    fn has_unread(&self) -> bool {
+        !self.input.is_empty()
+            || self.unread != Input::Empty
+            || (self.http.head().keep() == Keep::Alive && self.stream.has_input())
+    }
+
+    /// Closes so that the client sees that the response is not complete.
+    fn cut(&mut self, core: &mut Core) {
+        if self.close_delimited {
+            self.stream.reset_on_close();
+        }
+        self.close(core);
+    }
+
+    /// Closing with unread bytes would reset the connection and could take the
+    /// answer with it before the client has read it.
+    fn linger(&mut self, core: &mut Core) {
+        if self.stream.shut_write() == Moved::Gone {
+            self.close(core);
+            return;
+        }
+        self.input = Vec::new();
+        self.spool = Spool::default();
+        self.phase = Phase::Lingering { until: core.now + LINGER };
+        self.arm(core, Timer::Linger, core.now + LINGER_PAUSE);
+    }
+
+    // ---- writing
+
+    /// Writes `parts` now as far as the kernel takes them; keeps the rest.
+    pub(super) fn put(&mut self, core: &mut Core, parts: &[&[u8]]) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        if !self.out.is_empty() {
+            // Whoever waits for these bytes to leave waits for the new ones too.
+            return self.out.keep(parts, 0);
+        }
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if total == 0 {
+            return;
+        }
+        let mut slices = [IoSlice::new(&[]); 4];
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+        }
+        let done = match self.stream.write(&slices[..parts.len()]) {
+            Moved::Bytes(n) => n,
+            Moved::Blocked => 0,
+            Moved::Gone => return self.close(core),
+        };
+        if done < total {
+            self.out.keep(parts, done);
+            self.flush(core);
+        }
+    }
+
+    pub(super) fn flush(&mut self, core: &mut Core) {
+        if self.out.is_empty() || self.phase == Phase::Closed {
+            return;
+        }
+        let flushed = self.out.flush(&self.stream);
+        self.flushed(core, flushed);
+    }
+
+    pub(super) fn flushed(&mut self, core: &mut Core, flushed: io::Result<Flushed>) {
+        match flushed {
+            Ok(Flushed::All) => {
+                self.deadline.clear();
+                if self.phase == Phase::Flushing {
+                    self.written(core);
+                }
+            }
+            Ok(Flushed::Blocked { progress }) => {
+                self.writable = false;
+                self.register(core);
+                if progress || self.deadline.timer() != Some(Timer::Write) {
+                    self.arm(core, Timer::Write, core.now + core.options.write_timeout);
+                }
+            }
+            Ok(Flushed::More) => {
+                self.writable = true;
+                self.deadline.clear();
+                core.again.push(self.key);
+            }
+            Ok(Flushed::Gone) => self.close(core),
+            Err(error) => {
+                log::error!("cannot send a file to client={}: {error}; cut", self.peer);
+                self.cut(core);
+            }
+        }
+    }
+}
+
+fn taken(data: &[u8], take: u64) -> &[u8] {
+    // `take` never exceeds the length that was announced.
+    &data[..usize::try_from(take).unwrap_or(data.len()).min(data.len())]
+}

@@ -1,0 +1,45 @@
+//! A complete request between its last byte and the application: it waits, and
+//! is run, shed or given up.
+
+use super::{Conn, Phase};
+use crate::core::Core;
+use crate::gateway::ExchangeId;
+
+/// What a shed client reads; that it may try again, its Retry-After says.
+const BUSY: &str = "the server has more requests than it can answer in time";
+
+impl Conn {
+    /// Whether `id` is complete and the application has not seen it.
+    pub(crate) fn waits(&self, id: ExchangeId) -> bool {
+        matches!(self.phase, Phase::Waiting { .. })
+            && (self.serial, self.number) == (id.serial, id.number)
+    }
+
+    /// The application gets the request now; unless its client has given up
+    /// meanwhile, which ends the connection.
+    pub(crate) fn run(&mut self, core: &mut Core) {
+        let Phase::Waiting { since } = self.phase else { return };
+        self.deadline.clear();
+        let waited = core.now.saturating_duration_since(since);
+        // Behind pipelined requests the end cannot be seen.
+        let silent = self.input.is_empty();
+        if waited > core.options.patience && silent && self.stream.is_ended() {
+            log::debug!("client={} has gone after {waited:?}; its request is not run", self.peer);
+            core.counters.abandoned += 1;
+            self.close(core);
+        } else {
+            self.phase = Phase::Running;
+        }
+    }
+
+    /// 503, and the connection ends: the client had better try elsewhere.
+    pub(crate) fn shed(&mut self, core: &mut Core) {
+        let mine = |id: ExchangeId| id.key == self.key && id.serial == self.serial;
+        if let Some(at) = core.ready.iter().position(|exchange| mine(exchange.id)) {
+            core.ready.remove(at);
+        }
+        core.counters.shed += 1;
+        self.refuse(core, 503, BUSY);
+        self.pump(core);
+    }
+}

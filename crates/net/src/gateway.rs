@@ -1,0 +1,183 @@
+//! The seam between the reactor and an application: what is handed over, and
+//! what comes back. Nothing here knows which application, or in which language.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use crate::Handle;
+use crate::body::Body;
+use crate::reactor::Reactor;
+
+/// Which exchange of which connection. Stays unique when the connection's
+/// place is taken by another one; then it names nothing any more.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExchangeId {
+    pub(crate) key: usize,
+    /// Of the connection.
+    pub(crate) serial: u32,
+    /// Of the exchange on its connection.
+    pub(crate) number: u32,
+}
+
+/// A complete request, handed to the application. Its head stays with the
+/// connection: [`Reactor::head`].
+#[derive(Debug)]
+pub struct Exchange {
+    /// Names the exchange in every later call.
+    pub id: ExchangeId,
+    /// The whole body.
+    pub body: Body,
+    /// The client.
+    pub peer: Peer,
+    /// Index of the listener it came in by, in the order of
+    /// [`Reactor::new`]'s list.
+    pub listener: usize,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// An IP address and port; an IPv4 client of an IPv6 socket shows as IPv4.
+    Tcp(SocketAddr),
+    /// A unix socket's client has no address.
+    Unix,
+}
+
+/// What became of data for a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Sent {
+    /// Written, or in the buffer.
+    Taken,
+    /// Taken as well, but the buffer is above its high-water mark: wait for
+    /// [`Reactor::room`] before the next piece.
+    Full,
+    /// The client has gone; nothing more will reach it.
+    Gone,
+}
+
+/// An application behind the reactor.
+pub trait Gateway {
+    /// Runs the application on a complete request. The reactor is not locked
+    /// meanwhile.
+    ///
+    /// Every exchange must end in exactly one `respond`, `finish` or `fail` on
+    /// the reactor, now or later, also when the client has gone meanwhile: until
+    /// then it holds a slot.
+    fn call(&mut self, exchange: Exchange);
+}
+
+/// A reactor that a driver, and the calls of an application, take turns with.
+/// The lock is held for one step at a time, and never while the application
+/// runs. A step may be to sleep: whoever else wants the reactor ends that sleep.
+#[derive(Debug, Clone)]
+pub struct Shared(Arc<Turns>);
+
+#[derive(Debug)]
+struct Turns {
+    reactor: Mutex<Reactor>,
+    /// Threads that wait for the lock.
+    queue: AtomicUsize,
+    handle: Handle,
+}
+
+impl Shared {
+    /// Shares `reactor`.
+    pub fn new(reactor: Reactor) -> Self {
+        let handle = reactor.handle();
+        Self(Arc::new(Turns { reactor: Mutex::new(reactor), queue: AtomicUsize::new(0), handle }))
+    }
+
+    /// The reactor, for one step. Waits no longer than a wake-up for a thread
+    /// that sleeps with it.
+    pub fn lock(&self) -> MutexGuard<'_, Reactor> {
+        self.try_lock().unwrap_or_else(|| self.queue())
+    }
+
+    /// The reactor, if no other thread has it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, Reactor>> {
+        match self.0.reactor.try_lock() {
+            Ok(reactor) => Some(reactor),
+            // A panic in one step has ended one connection at most; the others
+            // are still served.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Whether another thread waits for the reactor: no time to sleep with it.
+    pub fn is_wanted(&self) -> bool {
+        self.0.queue.load(Ordering::SeqCst) > 0
+    }
+
+    /// [`Reactor::wait`], but without sleep while another thread waits for the
+    /// reactor.
+    ///
+    /// # Errors
+    /// Those of epoll_wait(2).
+    pub fn wait(&self, limit: Option<Duration>) -> io::Result<()> {
+        let mut reactor = self.lock();
+        reactor.wait(if self.is_wanted() { Some(Duration::ZERO) } else { limit })
+    }
+
+    /// Ends the sleep of whoever sleeps with the reactor, or the next such sleep.
+    pub fn wake(&self) {
+        if let Err(error) = self.0.handle.wake() {
+            log::warn!("cannot wake the event loop: {error}");
+        }
+    }
+
+    /// The order matters: who is about to sleep either sees that it is wanted,
+    /// or is woken, since the poller remembers a wake-up that comes early.
+    #[cold]
+    fn queue(&self) -> MutexGuard<'_, Reactor> {
+        self.0.queue.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+        let reactor = self.0.reactor.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.queue.fetch_sub(1, Ordering::SeqCst);
+        reactor
+    }
+
+    /// One turn for drivers that do not care where they sleep: waits for at most
+    /// `limit` and hands every complete request to `gateway`.
+    ///
+    /// # Errors
+    /// Those of epoll_wait(2).
+    pub fn turn(&self, limit: Option<Duration>, gateway: &mut impl Gateway) -> io::Result<()> {
+        self.wait(limit)?;
+        loop {
+            let Some(exchange) = self.lock().next() else { return Ok(()) };
+            gateway.call(exchange);
+        }
+    }
+}
+
+/// Where a worker shows what it is doing, for whoever watches it from outside.
+/// Called by the thread that runs the application; must be cheap.
+pub trait Board: Send + Sync {
+    /// The loop came round, or a long step made progress.
+    fn awake(&self);
+    /// The loop is about to wait for events: not stuck, however long it lasts.
+    fn asleep(&self);
+    /// The application is called.
+    fn begin(&self, method: &[u8], path: &[u8]);
+    /// The application has finished.
+    fn end(&self);
+    /// The application wants more time: no sign of life for `by` is no delay.
+    fn extend(&self, by: Duration);
+}
+
+/// Nobody watches.
+#[derive(Debug, Clone, Copy)]
+pub struct NoBoard;
+
+impl Board for NoBoard {
+    fn awake(&self) {}
+    fn asleep(&self) {}
+    fn begin(&self, _: &[u8], _: &[u8]) {}
+    fn end(&self) {}
+    fn extend(&self, _: Duration) {}
+}

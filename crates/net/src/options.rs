@@ -1,0 +1,61 @@
+//! What a worker's loop is allowed to do. Plain numbers; whoever makes a reactor
+//! decides where they come from.
+
+use std::time::Duration;
+
+use serve_http::Limits;
+
+/// What a worker's loop is allowed to do, and for how long.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bounds on a request.
+    pub limits: Limits,
+    /// Idle time of a kept connection; zero closes after each response.
+    pub keep_alive: Duration,
+    /// From the first byte of a head to its last.
+    pub header_timeout: Duration,
+    /// A client may take nothing of its response for so long.
+    pub write_timeout: Duration,
+    /// A body may take so long before its rate counts.
+    pub body_grace: Duration,
+    /// Bytes a second that extend the time of a body.
+    pub body_rate: u64,
+    /// Bytes of a body kept in memory; the rest goes to an unlinked file.
+    pub body_memory: usize,
+    /// Bytes of a response in memory above which its producer must wait.
+    pub high_water: usize,
+    /// Requests the application may have at the same time; connections are only
+    /// accepted while one is free.
+    pub slots: usize,
+    /// A complete request that would be one more than so many to wait for a slot
+    /// is answered 503.
+    pub queue_limit: Option<usize>,
+    /// So is one that has waited so long.
+    pub queue_timeout: Option<Duration>,
+    /// A request that has waited longer is only run if its client is still
+    /// there. One that has shut down its writing side counts as gone, since a
+    /// client that gave up looks the same.
+    pub patience: Duration,
+    /// Value of the Server header.
+    pub server: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            keep_alive: Duration::from_secs(75),
+            header_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(60),
+            body_grace: Duration::from_secs(20),
+            body_rate: 500,
+            body_memory: 512 * 1024,
+            high_water: 2 * 1024 * 1024,
+            slots: 1,
+            queue_limit: None,
+            queue_timeout: None,
+            patience: Duration::from_millis(100),
+            server: "serve".into(),
+        }
+    }
+}

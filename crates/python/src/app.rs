@@ -1,0 +1,92 @@
+//! Loads what the operator named: the application, or a configuration file.
+//!
+//! The work is done by two small Python modules compiled into this binary; here
+//! their refusals become Rust values.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use pyo3::prelude::*;
+use pyo3::types::PyModule;
+
+/// A loaded WSGI application.
+#[derive(Debug)]
+pub struct App(pub(crate) Py<PyAny>);
+
+/// Why there is none, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Exit code: 2 configuration, 3 cannot be imported, 4 is no application.
+    pub code: i32,
+    /// One sentence: what is wrong, and what to do.
+    pub message: String,
+    /// Python's own account, if the operator needs it to find the place.
+    pub traceback: Option<String>,
+}
+
+/// Loads `module`, `module:attribute` or `module:factory(arguments)`, with the
+/// working directory first on `sys.path`.
+///
+/// # Errors
+/// Code 3 when the module cannot be imported, 4 when there is no callable.
+pub fn load(py: Python<'_>, spec: &str, directory: &Path) -> Result<App, Refusal> {
+    let module = built_in(py, "_app")?;
+    call(&module, "insert_directory", &directory.to_string_lossy())?;
+    call(&module, "load", spec).map(|app| App(app.unbind()))
+}
+
+/// Runs a configuration file written in Python; returns a JSON object of the
+/// plain names it set.
+///
+/// # Errors
+/// Code 2, naming file and line, when it cannot be read or raises.
+pub fn evaluate_config(py: Python<'_>, path: &str) -> Result<String, Refusal> {
+    let module = built_in(py, "_config")?;
+    let json = call(&module, "evaluate", path)?;
+    json.extract().map_err(|error| unexpected(&error))
+}
+
+/// One of our own Python modules, from the copy inside this binary.
+pub(crate) fn built_in<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyModule>, Refusal> {
+    let source = match name {
+        "_app" => include_str!("../../../python/serve/_app.py"),
+        "_config" => include_str!("../../../python/serve/_config.py"),
+        "_module" => include_str!("../../../python/serve/_module.py"),
+        "_timeout" => include_str!("../../../python/serve/_timeout.py"),
+        _ => include_str!("../../../python/serve/_process.py"),
+    };
+    let text = |text: String| CString::new(text).expect("our own sources hold no NUL");
+    PyModule::from_code(
+        py,
+        &text(source.to_owned()),
+        &text(format!("<serve>/{name}.py")),
+        &text(format!("serve.{name}")),
+    )
+    .map_err(|error| unexpected(&error))
+}
+
+fn call<'py>(
+    module: &Bound<'py, PyModule>,
+    function: &str,
+    argument: &str,
+) -> Result<Bound<'py, PyAny>, Refusal> {
+    module
+        .getattr(function)
+        .and_then(|function| function.call1((argument,)))
+        .map_err(|error| refusal(module, &error).unwrap_or_else(|| unexpected(&error)))
+}
+
+fn refusal(module: &Bound<'_, PyModule>, error: &PyErr) -> Option<Refusal> {
+    let value = error.value(module.py());
+    if !value.is_instance(&module.getattr("Refusal").ok()?).ok()? {
+        return None;
+    }
+    let (code, message, trace): (i32, String, String) =
+        value.getattr("args").ok()?.extract().ok()?;
+    let traceback = Some(trace).filter(|trace| !trace.is_empty());
+    Some(Refusal { code, message, traceback })
+}
+
+fn unexpected(error: &PyErr) -> Refusal {
+    Refusal { code: 3, message: format!("the loader failed: {error}"), traceback: None }
+}

@@ -1,0 +1,203 @@
+//! The second thread of a sync worker. While the main thread is inside the
+//! application nobody would drive the reactor: then the relay does, until the
+//! main thread wants it back. It is what keeps slow readers and uploads moving
+//! meanwhile, hears the master, and ends a request that takes too long.
+//!
+//! It looks once a tick, and only while there are requests; a request that is
+//! done within a tick never meets it. It never touches Python, so that no C
+//! code of the application can hold it up.
+//!
+//! Started after the fork, in the worker; ended before the interpreter is.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serve_net::{Reactor, Shared};
+
+use super::sync::Orders;
+use super::watch::{Look, Patience, Running, Watch};
+use crate::alarm::Alarm;
+
+/// How often the relay looks, and what a request may take unnoticed.
+const TICK: Duration = Duration::from_millis(1);
+
+/// From the last byte of an answer to the end of its request, at most, on a
+/// machine that is overloaded. Longer than that only takes a `close()` that
+/// hangs, or an application that has lost its client; neither is in a hurry.
+const CLOSING: Duration = Duration::from_secs(1);
+
+const MESSAGE: &str = "the application did not answer in time";
+
+/// How often to stand back before the reactor is asked for all the same.
+const PATIENCE: u32 = 50;
+
+pub(crate) struct Relay<'a, 'c> {
+    pub(crate) reactor: &'a Shared,
+    pub(crate) watch: &'a Watch,
+    pub(crate) orders: &'a Orders<'c>,
+    pub(crate) alarm: Alarm,
+    pub(crate) limit: Option<Limit>,
+    /// The worker's name in the log.
+    pub(crate) worker: &'a str,
+}
+
+/// How long the application may have a request, and which setting says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) after: Duration,
+    pub(crate) setting: &'static str,
+}
+
+/// What the relay knows of the request that runs.
+struct Known {
+    number: u64,
+    since: Instant,
+    /// Its method and path, noted while its client is there.
+    request: Option<String>,
+    /// How often in a row the main thread had the reactor.
+    refused: u32,
+}
+
+impl Known {
+    fn new(number: u64) -> Self {
+        Self { number, since: Instant::now(), request: None, refused: 0 }
+    }
+
+    fn note(&mut self, reactor: &Reactor, running: &Running) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
+        if self.request.is_none()
+            && let Some(head) = reactor.head(running.exchange)
+        {
+            self.request = Some(format!("{} {}", text(head.method()), text(head.path())));
+        }
+    }
+}
+
+impl Relay<'_, '_> {
+    /// Runs until the watch says that it is over.
+    pub(crate) fn run(&self) {
+        self.watch.enter();
+        let mut idle = 0;
+        let mut known = Known::new(0);
+        loop {
+            match self.watch.look(idle) {
+                Look::End => return,
+                Look::Park => {
+                    thread::park();
+                    idle = 0;
+                }
+                Look::Idle => {
+                    idle += 1;
+                    thread::sleep(TICK);
+                }
+                Look::Running(running) if running.number == known.number => {
+                    self.attend(&running, &mut known);
+                }
+                Look::Running(running) => {
+                    idle = 0;
+                    known = Known::new(running.number);
+                    thread::sleep(TICK);
+                }
+            }
+        }
+    }
+
+    /// Until something happens in the reactor, or the request's time is over.
+    fn attend(&self, running: &Running, known: &mut Known) {
+        let left = self.left(running, known.since);
+        if left == Some(Duration::ZERO) {
+            if !self.expire(running, known) {
+                thread::sleep(TICK);
+            }
+        } else if self.drive(left, running, known) {
+            known.refused = 0;
+        } else {
+            self.stand_back(left, known);
+        }
+    }
+
+    /// The main thread has the reactor: most likely it waits for a slow reader,
+    /// so look again later and later.
+    fn stand_back(&self, left: Option<Duration>, known: &mut Known) {
+        known.refused += 1;
+        thread::sleep((TICK * known.refused).min(left.unwrap_or(Duration::MAX)));
+        if known.refused == PATIENCE {
+            known.refused = 0;
+            if self.reactor.lock().take_watched() {
+                self.orders.obey(self.reactor);
+            }
+        }
+    }
+
+    fn left(&self, running: &Running, since: Instant) -> Option<Duration> {
+        let deadline = self.deadline(running, since)?;
+        let lasts = running.patience == Patience::Lasts && running.paused.is_none();
+        lasts.then(|| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn deadline(&self, running: &Running, since: Instant) -> Option<Instant> {
+        let end = running.extended.or_else(|| since.checked_add(self.limit?.after));
+        end?.checked_add(running.waited)
+    }
+
+    /// One sleep and one step with the reactor in the main thread's place; false
+    /// when it cannot be had.
+    fn drive(&self, limit: Option<Duration>, running: &Running, known: &mut Known) -> bool {
+        if self.reactor.is_wanted() {
+            return false;
+        }
+        let Some(mut reactor) = self.reactor.try_lock() else { return false };
+        known.note(&reactor, running);
+        reactor.settle();
+        if let Err(error) = reactor.wait(limit) {
+            log::error!("epoll_wait: {error}");
+            return false;
+        }
+        reactor.settle();
+        let ordered = reactor.take_watched();
+        drop(reactor);
+        if ordered {
+            self.orders.obey(self.reactor);
+        }
+        true
+    }
+
+    /// Answers the client in the application's place, then tells the application;
+    /// false when it is too early or too late for that.
+    fn expire(&self, running: &Running, known: &mut Known) -> bool {
+        let mut reactor = self.reactor.lock();
+        known.note(&reactor, running);
+        // Nobody to answer: most likely the application has, just now.
+        let is_answered = reactor.head(running.exchange).is_none();
+        let overtime = self.deadline(running, known.since).map_or(TICK, |at| at.elapsed());
+        if (is_answered && overtime < CLOSING) || !self.watch.expire(running) {
+            return false;
+        }
+        let answered = reactor.answer_late(running.exchange, 504, MESSAGE);
+        drop(reactor);
+        log::debug!(
+            "client={} was answered in the application's place: {answered:?}",
+            running.peer
+        );
+        let line = self.line(running, known);
+        match self.alarm.ring() {
+            Ok(stacks) => log::error!("{line}\n{}", stacks.trim_end()),
+            Err(error) => log::error!("{line}; no stacks: {error}"),
+        }
+        true
+    }
+
+    fn line(&self, running: &Running, known: &Known) -> String {
+        let setting = match (running.extended, self.limit) {
+            (None, Some(limit)) => limit.setting,
+            _ => "serve.extend_timeout",
+        };
+        format!(
+            "{} request=\"{}\" client={} age={:.1}s: over its time ({setting}), ended",
+            self.worker,
+            known.request.as_deref().unwrap_or("?"),
+            running.peer,
+            known.since.elapsed().as_secs_f64()
+        )
+    }
+}

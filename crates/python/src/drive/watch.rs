@@ -1,0 +1,324 @@
+//! Which request the application has, as both threads of a sync worker see it:
+//! the main thread, which runs it, and the relay, which watches it.
+//!
+//! Rules: only the main thread begins and ends a request. Only the relay makes
+//! it overdue, and once. No other lock is taken while this one is held.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use serve_net::{Board, Exchange, ExchangeId, Peer, Shared};
+
+/// Ticks without a request after which the relay sleeps until there is one.
+const IDLE_TICKS: u32 = 20;
+
+/// The longest extension, as the longest timeout: a year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The request that the application has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Running {
+    /// Counts the requests of this worker.
+    pub(crate) number: u64,
+    pub(crate) exchange: ExchangeId,
+    pub(crate) peer: Peer,
+    /// What the application has asked for instead of the timeout.
+    pub(crate) extended: Option<Instant>,
+    pub(crate) patience: Patience,
+    /// Since when it waits for its client to read.
+    pub(crate) paused: Option<Instant>,
+    /// How long it has waited before; that does not count.
+    pub(crate) waited: Duration,
+}
+
+/// Whether a request may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Lasts,
+    /// The client has its 504; the application has not been told.
+    Over,
+    /// `RequestTimeout` was raised.
+    Raised,
+}
+
+/// What the relay finds.
+#[derive(Debug)]
+pub(crate) enum Look {
+    Running(Running),
+    Idle,
+    /// Nothing for a while: park, and be woken by the next request.
+    Park,
+    /// The worker ends.
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relay {
+    Awake,
+    Parked,
+    Dismissed,
+}
+
+struct State {
+    number: u64,
+    running: Option<Running>,
+    relay: Relay,
+}
+
+/// See the module's description.
+pub(crate) struct Watch {
+    state: Mutex<State>,
+    relay: OnceLock<Thread>,
+    reactor: Shared,
+    board: Arc<dyn Board>,
+    /// What the worker's watcher from outside waits anyway.
+    timeout: Duration,
+}
+
+impl Watch {
+    pub(crate) fn new(reactor: Shared, board: Arc<dyn Board>, timeout: Option<Duration>) -> Self {
+        let state = State { number: 0, running: None, relay: Relay::Awake };
+        Self {
+            state: Mutex::new(state),
+            relay: OnceLock::new(),
+            reactor,
+            board,
+            timeout: timeout.unwrap_or(Duration::MAX),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- the main thread's side
+
+    /// The application gets a request, the returned number of this worker.
+    pub(crate) fn begin(&self, exchange: &Exchange) -> u64 {
+        let mut state = self.state();
+        state.number += 1;
+        state.running = Some(Running {
+            number: state.number,
+            exchange: exchange.id,
+            peer: exchange.peer,
+            extended: None,
+            patience: Patience::Lasts,
+            paused: None,
+            waited: Duration::ZERO,
+        });
+        if state.relay == Relay::Parked {
+            state.relay = Relay::Awake;
+            self.unpark();
+        }
+        state.number
+    }
+
+    /// The application has finished it.
+    pub(crate) fn end(&self) {
+        self.state().running = None;
+    }
+
+    /// Whether the request's client has been answered in the application's place.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.state().running.is_some_and(|running| running.patience != Patience::Lasts)
+    }
+
+    /// Whether `RequestTimeout` is to be raised where the main thread is now.
+    /// The signal that asks for it may come late: the request it was meant for
+    /// must be the one that runs.
+    pub(crate) fn claim(&self) -> bool {
+        let mut state = self.state();
+        match &mut state.running {
+            Some(running) if running.patience == Patience::Over => {
+                running.patience = Patience::Raised;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The application waits for its client, which the write timeout is for: its
+    /// own time stands still, and it is not stuck.
+    pub(crate) fn pause(&self) {
+        if let Some(running) = &mut self.state().running {
+            running.paused = Some(Instant::now());
+        }
+        self.board.asleep();
+    }
+
+    /// The client has read.
+    pub(crate) fn resume(&self) {
+        self.board.awake();
+        if let Some(running) = &mut self.state().running
+            && let Some(paused) = running.paused.take()
+        {
+            running.waited += paused.elapsed();
+        }
+    }
+
+    /// From now on the request has `more` time; too late once its time is over.
+    pub(crate) fn extend(&self, more: Duration) {
+        let more = more.min(LONGEST);
+        match &mut self.state().running {
+            Some(running) if running.patience == Patience::Lasts => {
+                running.extended = Some(Instant::now() + more);
+            }
+            _ => return,
+        }
+        self.board.extend(more.saturating_sub(self.timeout));
+        // The relay may be asleep until the old end, and the new one be sooner.
+        self.reactor.wake();
+    }
+
+    /// Sends the relay home, whatever it waits for.
+    pub(crate) fn dismiss(&self) {
+        self.state().relay = Relay::Dismissed;
+        self.unpark();
+        self.reactor.wake();
+    }
+
+    fn unpark(&self) {
+        if let Some(relay) = self.relay.get() {
+            relay.unpark();
+        }
+    }
+
+    // ---- the relay's side
+
+    /// This thread is the relay.
+    pub(crate) fn enter(&self) {
+        // There is one relay; a second call would change nothing.
+        self.relay.get_or_init(std::thread::current);
+    }
+
+    /// What is to be done after so many ticks without a request.
+    pub(crate) fn look(&self, idle: u32) -> Look {
+        let mut state = self.state();
+        if state.relay == Relay::Dismissed {
+            return Look::End;
+        }
+        state.relay = Relay::Awake;
+        match state.running {
+            Some(running) => Look::Running(running),
+            None if idle < IDLE_TICKS => Look::Idle,
+            None => {
+                state.relay = Relay::Parked;
+                Look::Park
+            }
+        }
+    }
+
+    /// The time of request `number` is over; false when it has ended meanwhile,
+    /// or got more time.
+    pub(crate) fn expire(&self, running: &Running) -> bool {
+        let mut state = self.state();
+        match &mut state.running {
+            Some(now)
+                if (now.number, now.extended) == (running.number, running.extended)
+                    && (now.paused, now.waited) == (None, running.waited) =>
+            {
+                now.patience = Patience::Over;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serve_net::{Body, NoBoard, Options, Reactor};
+
+    /// What a worker's watcher is told.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<Duration>>);
+
+    impl Board for Told {
+        fn awake(&self) {}
+        fn asleep(&self) {}
+        fn begin(&self, _: &[u8], _: &[u8]) {}
+        fn end(&self) {}
+        fn extend(&self, by: Duration) {
+            self.0.lock().unwrap().push(by);
+        }
+    }
+
+    fn watch(board: Arc<dyn Board>) -> Watch {
+        let reactor = Reactor::new(Options::default(), Vec::new(), None).unwrap();
+        Watch::new(Shared::new(reactor), board, Some(SECOND * 30))
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn begin(watch: &Watch) -> Running {
+        let exchange = Exchange {
+            id: ExchangeId::default(),
+            body: Body::Memory(Vec::new()),
+            peer: Peer::Unix,
+            listener: 0,
+        };
+        watch.begin(&exchange);
+        seen(watch).expect("it runs")
+    }
+
+    fn seen(watch: &Watch) -> Option<Running> {
+        match watch.look(0) {
+            Look::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn only_the_late_request_is_told_and_once() {
+        let watch = watch(Arc::new(NoBoard));
+        let late = begin(&watch);
+        assert!(!watch.claim() && !watch.is_overdue());
+        assert!(watch.expire(&late));
+        assert!(watch.is_overdue() && watch.claim());
+        assert!(!watch.claim(), "an application that cleans up must not be hit again");
+        watch.end();
+        begin(&watch);
+        assert!(!watch.is_overdue() && !watch.claim(), "the signal came too late");
+    }
+
+    #[test]
+    fn a_request_that_has_ended_or_got_time_does_not_expire() {
+        let watch = watch(Arc::new(NoBoard));
+        let first = begin(&watch);
+        watch.end();
+        assert!(!watch.expire(&first));
+        let second = begin(&watch);
+        assert!(!watch.expire(&first));
+        watch.extend(SECOND);
+        assert!(!watch.expire(&second), "the relay decided by what was true before");
+        assert!(watch.expire(&seen(&watch).expect("it runs")));
+    }
+
+    #[test]
+    fn the_watcher_hears_of_what_exceeds_its_own_patience() {
+        let board = Arc::new(Told::default());
+        let watch = watch(board.clone());
+        watch.extend(SECOND * 100);
+        let running = begin(&watch);
+        watch.extend(SECOND * 100);
+        watch.extend(SECOND * 5);
+        watch.extend(Duration::MAX);
+        assert!(watch.expire(&seen(&watch).expect("it runs")));
+        watch.extend(SECOND * 200);
+        assert_eq!(*board.0.lock().unwrap(), [SECOND * 70, Duration::ZERO, LONGEST - SECOND * 30]);
+        assert!(!watch.expire(&running));
+    }
+
+    #[test]
+    fn the_relay_parks_after_a_while_and_not_under_a_request() {
+        let watch = watch(Arc::new(NoBoard));
+        assert!(matches!(watch.look(IDLE_TICKS - 1), Look::Idle));
+        assert!(matches!(watch.look(IDLE_TICKS), Look::Park));
+        begin(&watch);
+        assert!(matches!(watch.look(IDLE_TICKS), Look::Running(_)));
+        watch.dismiss();
+        assert!(matches!(watch.look(0), Look::End));
+    }
+}

@@ -1,0 +1,340 @@
+//! The environ of a request (PEP 3333, "environ Variables"; RFC 3875).
+//!
+//! A dictionary per listener holds what every request shares and is copied;
+//! header names become `HTTP_…` strings once; a value that repeats on the next
+//! request is the same object again. Hostile names cannot grow the tables.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::IpAddr;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use serve_http::{Head, Version};
+use serve_net::{Exchange, Listener, Peer};
+
+use crate::drive::sync::Options;
+use crate::input::Input;
+use crate::latin1::decode;
+
+/// Header names remembered; a client may invent more, they are made anew.
+const NAMES: usize = 256;
+
+/// A listener as an application sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// SERVER_NAME; `None` for a unix socket, then Host tells.
+    pub name: Option<String>,
+    /// SERVER_PORT.
+    pub port: String,
+}
+
+impl From<&Listener> for Origin {
+    fn from(listener: &Listener) -> Self {
+        match listener.tcp() {
+            Some(address) => {
+                Self { name: Some(address.ip().to_string()), port: address.port().to_string() }
+            }
+            None => Self { name: None, port: "80".into() },
+        }
+    }
+}
+
+/// Makes environs. One per thread that runs the application.
+pub(crate) struct Environs {
+    templates: Vec<Py<PyDict>>,
+    names: HashMap<Box<[u8]>, Name, BuildHasherDefault<Fnv>>,
+    /// Last value of what is not a header.
+    path: Last,
+    query: Last,
+    /// Of the last client: behind a proxy, of all.
+    address: Option<(IpAddr, Py<PyString>)>,
+    method: Last,
+    scratch: Vec<u8>,
+}
+
+/// FNV-1a: header names are short, and the table is too small for a client who
+/// chooses them to slow it down.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// What is known of a header name, spelled as it was sent.
+enum Name {
+    /// Not for the application.
+    Dropped,
+    Key {
+        key: Py<PyString>,
+        repeats: Repeats,
+        last: Last,
+    },
+}
+
+/// How several fields of one name become one value.
+#[derive(Clone, Copy)]
+enum Repeats {
+    Comma,
+    /// RFC 6265 section 5.4: cookies are joined as one Cookie field has them.
+    Semicolon,
+}
+
+/// A value and the `str` made of it.
+#[derive(Default)]
+struct Last {
+    bytes: Vec<u8>,
+    text: Option<Py<PyString>>,
+}
+
+impl Last {
+    fn of<'py>(&mut self, py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
+        match &self.text {
+            Some(text) if self.bytes == bytes => text.bind(py).clone(),
+            _ => {
+                let text = decode(py, bytes);
+                self.bytes.clear();
+                self.bytes.extend_from_slice(bytes);
+                self.text = Some(text.clone().unbind());
+                text
+            }
+        }
+    }
+}
+
+impl Environs {
+    /// `more` is what an environ has beyond PEP 3333 and the CGI's variables.
+    pub(crate) fn new(
+        py: Python<'_>,
+        options: &Options,
+        more: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
+        let templates = options.origins.iter().map(|origin| {
+            let environ = template(py, origin, options.multiprocess, &options.software)?;
+            environ.update(more.as_mapping())?;
+            Ok(environ.unbind())
+        });
+        Ok(Self {
+            templates: templates.collect::<PyResult<_>>()?,
+            names: HashMap::default(),
+            path: Last::default(),
+            query: Last::default(),
+            address: None,
+            method: Last::default(),
+            scratch: Vec::new(),
+        })
+    }
+
+    pub(crate) fn make<'py>(
+        &mut self,
+        py: Python<'py>,
+        head: &Head,
+        exchange: &mut Exchange,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let environ = self.templates[exchange.listener].bind(py).copy()?;
+        environ.set_item(intern!(py, "REQUEST_METHOD"), self.method.of(py, head.method()))?;
+        self.set_target(&environ, head)?;
+        if head.version() == Version::Http10 {
+            environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
+        }
+        self.set_peer(&environ, exchange.peer)?;
+        self.set_fields(&environ, head)?;
+        let body = std::mem::replace(&mut exchange.body, serve_net::Body::Memory(Vec::new()));
+        if let serve_http::Framing::Chunked = head.framing() {
+            // The body is whole: its length is known, whatever framing it had.
+            environ.set_item(intern!(py, "CONTENT_LENGTH"), body.len().to_string())?;
+        }
+        environ.set_item(intern!(py, "wsgi.input"), Bound::new(py, Input::new(body))?)?;
+        Ok(environ)
+    }
+
+    fn set_target(&mut self, environ: &Bound<'_, PyDict>, head: &Head) -> PyResult<()> {
+        let py = environ.py();
+        let path = head.path();
+        let path = if path.contains(&b'%') {
+            unquote(path, &mut self.scratch);
+            self.scratch.as_slice()
+        } else {
+            path
+        };
+        environ.set_item(intern!(py, "PATH_INFO"), self.path.of(py, path))?;
+        environ.set_item(intern!(py, "QUERY_STRING"), self.query.of(py, head.query()))?;
+        environ.set_item(intern!(py, "RAW_URI"), decode(py, head.target()))
+    }
+
+    fn set_peer(&mut self, environ: &Bound<'_, PyDict>, peer: Peer) -> PyResult<()> {
+        let py = environ.py();
+        let Peer::Tcp(address) = peer else {
+            return environ.set_item(intern!(py, "REMOTE_ADDR"), intern!(py, ""));
+        };
+        let ip = match &self.address {
+            Some((ip, text)) if *ip == address.ip() => text.bind(py).clone(),
+            _ => {
+                let text = PyString::new(py, &address.ip().to_string());
+                self.address = Some((address.ip(), text.clone().unbind()));
+                text
+            }
+        };
+        environ.set_item(intern!(py, "REMOTE_ADDR"), ip)?;
+        let mut digits = itoa::Buffer::new();
+        environ.set_item(intern!(py, "REMOTE_PORT"), digits.format(address.port()))
+    }
+
+    fn set_fields(&mut self, environ: &Bound<'_, PyDict>, head: &Head) -> PyResult<()> {
+        let py = environ.py();
+        for (name, value) in head.fields() {
+            let known = match self.names.get_mut(name) {
+                Some(known) => known,
+                None => {
+                    if self.names.len() >= NAMES {
+                        self.names.clear();
+                    }
+                    self.names.entry(name.into()).or_insert_with(|| Name::new(py, name))
+                }
+            };
+            let Name::Key { key, repeats, last } = known else { continue };
+            let key = key.bind(py);
+            let size = environ.len();
+            environ.set_item(key, last.of(py, value))?;
+            if environ.len() == size {
+                environ.set_item(key, decode(py, &repeats.join(head, name)))?;
+            }
+        }
+        // RFC 9112 section 3.2.2: an absolute target's authority replaces Host.
+        if head.target().first() != Some(&b'/')
+            && let Some(host) = head.host()
+        {
+            environ.set_item(intern!(py, "HTTP_HOST"), decode(py, host))?;
+        }
+        if !environ.contains(intern!(py, "SERVER_NAME"))? {
+            set_name_from_host(environ, head.host().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+impl Name {
+    fn new(py: Python<'_>, name: &[u8]) -> Self {
+        let upper = String::from_utf8_lossy(name).to_ascii_uppercase().replace('-', "_");
+        let key = match upper.as_str() {
+            // X_Real_Ip would be indistinguishable from X-Real-Ip, which a proxy
+            // sets and an application trusts.
+            _ if name.contains(&b'_') => return Self::Dropped,
+            // HTTP_PROXY is read as a setting by HTTP clients in the
+            // application ("httpoxy", CVE-2016-5385).
+            "PROXY" => return Self::Dropped,
+            // The body comes decoded, with its length.
+            "TRANSFER_ENCODING" => return Self::Dropped,
+            "CONTENT_TYPE" | "CONTENT_LENGTH" => upper,
+            _ => format!("HTTP_{upper}"),
+        };
+        let repeats = if key == "HTTP_COOKIE" { Repeats::Semicolon } else { Repeats::Comma };
+        Self::Key { key: PyString::intern(py, &key).unbind(), repeats, last: Last::default() }
+    }
+}
+
+impl Repeats {
+    /// All values of `name`, in whatever spelling, as one.
+    fn join(self, head: &Head, name: &[u8]) -> Vec<u8> {
+        let separator: &[u8] = match self {
+            Self::Comma => b",",
+            Self::Semicolon => b"; ",
+        };
+        let same = head.fields().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        same.map(|(_, value)| value).collect::<Vec<_>>().join(separator)
+    }
+}
+
+/// Behind a unix socket only the client can say which host and port it meant.
+fn set_name_from_host(environ: &Bound<'_, PyDict>, host: &[u8]) -> PyResult<()> {
+    let py = environ.py();
+    let text = String::from_utf8_lossy(host);
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port),
+        _ => (text.as_ref(), "80"),
+    };
+    environ
+        .set_item(intern!(py, "SERVER_NAME"), if name.is_empty() { "localhost" } else { name })?;
+    environ.set_item(intern!(py, "SERVER_PORT"), if port.is_empty() { "80" } else { port })
+}
+
+fn template<'py>(
+    py: Python<'py>,
+    origin: &Origin,
+    multiprocess: bool,
+    software: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let environ = PyDict::new(py);
+    environ.set_item("wsgi.version", (1, 0))?;
+    environ.set_item("wsgi.url_scheme", "http")?;
+    environ.set_item("wsgi.errors", py.import("sys")?.getattr("stderr")?)?;
+    environ.set_item("wsgi.multithread", false)?;
+    environ.set_item("wsgi.multiprocess", multiprocess)?;
+    environ.set_item("wsgi.run_once", false)?;
+    environ.set_item("wsgi.input_terminated", true)?;
+    environ.set_item("wsgi.file_wrapper", py.get_type::<crate::file::FileWrapper>())?;
+    environ.set_item("SERVER_SOFTWARE", software)?;
+    environ.set_item("SERVER_PROTOCOL", "HTTP/1.1")?;
+    environ.set_item("SCRIPT_NAME", "")?;
+    if let Some(name) = &origin.name {
+        environ.set_item("SERVER_NAME", name)?;
+        environ.set_item("SERVER_PORT", &origin.port)?;
+    }
+    Ok(environ)
+}
+
+/// Percent-decodes a path into `out`; what is no valid escape stays as it is.
+fn unquote(path: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let digit = |at: usize| {
+        let byte = *path.get(at)?;
+        char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    };
+    let mut at = 0;
+    while at < path.len() {
+        match (path[at], digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(high * 16 + low);
+                at += 3;
+            }
+            (byte, ..) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_decoded_to_bytes_and_broken_ones_kept() {
+        let mut out = Vec::new();
+        for (path, want) in [
+            ("/a%20b%2Fc", b"/a b/c".as_slice()),
+            ("/caf%C3%A9", b"/caf\xc3\xa9"),
+            ("/100%", b"/100%"),
+            ("/%zz%4", b"/%zz%4"),
+            ("/%00", b"/\0"),
+        ] {
+            unquote(path.as_bytes(), &mut out);
+            assert_eq!(out, want, "{path}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! How an application's exception is told in the log.
+
+use pyo3::prelude::*;
+
+/// The traceback as Python prints it, without a final newline.
+pub(crate) fn trace(py: Python<'_>, error: &PyErr) -> String {
+    let formatted = py.import("traceback").and_then(|module| {
+        // Before Python 3.12 the value may not know its traceback.
+        let parts = (error.get_type(py), error.value(py), error.traceback(py));
+        let lines = module.getattr("format_exception")?.call1(parts)?;
+        Ok(lines.extract::<Vec<String>>()?.concat())
+    });
+    match formatted {
+        Ok(text) => text.trim_end().to_owned(),
+        Err(_) => error.to_string(),
+    }
+}

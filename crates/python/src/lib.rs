@@ -1,0 +1,29 @@
+//! The only crate that sees CPython: starts the interpreter as a virtual
+//! environment's own, loads the application, and answers requests with it
+//! (PEP 3333).
+//!
+//! It knows the reactor (serve-net) and nothing of masters, molds or signals:
+//! who forks, and when, is told to it. Everything here runs on the thread that
+//! called [`Interpreter::start`], attached to the interpreter unless it says
+//! otherwise.
+
+mod alarm;
+mod app;
+mod drive;
+mod environ;
+mod errors;
+mod file;
+mod input;
+mod interpreter;
+mod latin1;
+mod module;
+mod process;
+mod request;
+mod respond;
+mod timeout;
+
+pub use app::{App, Refusal, evaluate_config, load};
+pub use drive::sync;
+pub use environ::Origin;
+pub use interpreter::{Home, Interpreter};
+pub use process::{Preloaded, before_fork, forked_child, forked_parent, guard, prepare_worker};

@@ -1,0 +1,83 @@
+//! What a mold and a worker arrange in their interpreter: hooks around a fork,
+//! guarded signals, crash reports.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyCFunction;
+
+use crate::app::{Refusal, built_in};
+
+/// To be called before a fork, attached (C API, `PyOS_BeforeFork`).
+pub fn before_fork(_: Python<'_>) {
+    // SAFETY: attached, as the token shows; paired with one of the two below.
+    unsafe { ffi::PyOS_BeforeFork() }
+}
+
+/// To be called after it in the process that forked.
+pub fn forked_parent(_: Python<'_>) {
+    // SAFETY: as above.
+    unsafe { ffi::PyOS_AfterFork_Parent() }
+}
+
+/// To be called after it in the new process.
+pub fn forked_child(_: Python<'_>) {
+    // SAFETY: as above; the forking thread is the only one here.
+    unsafe { ffi::PyOS_AfterFork_Child() }
+}
+
+/// From now on the application cannot take the server's signals for itself; it
+/// is told so in the log.
+///
+/// # Errors
+/// When the interpreter lacks its own `signal` module.
+pub fn guard(py: Python<'_>) -> Result<(), Refusal> {
+    let warn = PyCFunction::new_closure(py, None, None, |args, _| -> PyResult<()> {
+        let text: String = args.get_item(0)?.extract()?;
+        log::warn!("{text}");
+        Ok(())
+    });
+    let module = built_in(py, "_process")?;
+    warn.and_then(|warn| module.getattr("guard_signals")?.call1((warn,)))
+        .map(drop)
+        .map_err(|error| broken(&error))
+}
+
+/// What a worker arranges before it loads the application: crash reports, and
+/// ordinary signals for what the application forks.
+///
+/// # Errors
+/// When the interpreter lacks one of its own modules.
+pub fn prepare_worker(py: Python<'_>) -> Result<(), Refusal> {
+    let module = built_in(py, "_process")?;
+    for function in ["free_children", "enable_faulthandler"] {
+        module.getattr(function).and_then(|f| f.call0()).map_err(|error| broken(&error))?;
+    }
+    Ok(())
+}
+
+/// An application loaded before the workers are forked.
+#[derive(Debug)]
+pub struct Preloaded {
+    /// Threads it has started; they do not exist in a worker.
+    pub threads: Vec<String>,
+}
+
+impl Preloaded {
+    /// Tidies memory so that workers share as much of it as possible.
+    ///
+    /// # Errors
+    /// When the interpreter lacks its own `gc` module.
+    pub fn settle(py: Python<'_>) -> Result<Self, Refusal> {
+        let module = built_in(py, "_process")?;
+        let threads = module.getattr("share_memory").and_then(|f| f.call0()?.extract());
+        threads.map(|threads| Self { threads }).map_err(|error| broken(&error))
+    }
+}
+
+fn broken(error: &PyErr) -> Refusal {
+    Refusal {
+        code: 3,
+        message: format!("the Python installation is broken: {error}"),
+        traceback: None,
+    }
+}

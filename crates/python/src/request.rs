@@ -1,0 +1,195 @@
+//! `start_response` and the `write` it returns (PEP 3333): the application's
+//! way to the response head, and the only way to the reactor from inside a call.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use serve_http::{Kind, Response, Size};
+use serve_net::{ExchangeId, Sent, Shared};
+
+use crate::drive::watch::Watch;
+use crate::latin1::encode;
+
+/// How far the response has got.
+///
+/// INVARIANT: it only ever moves down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// `start_response` has not been called.
+    Waiting,
+    /// A head is there, nothing is sent.
+    Started,
+    /// The head is on the wire; its body may follow.
+    Sent,
+    /// The exchange is over. An application that kept the callable gets an error.
+    Over,
+}
+
+/// One request's `start_response`.
+#[pyclass(module = "serve", name = "start_response")]
+pub(crate) struct StartResponse {
+    reactor: Shared,
+    watch: Arc<Watch>,
+    id: ExchangeId,
+    pub(crate) stage: Stage,
+    pub(crate) response: Response,
+}
+
+impl StartResponse {
+    pub(crate) fn new(
+        reactor: Shared,
+        watch: Arc<Watch>,
+        id: ExchangeId,
+        response: Response,
+    ) -> Self {
+        Self { reactor, watch, id, stage: Stage::Waiting, response }
+    }
+
+    /// Ends the exchange for the application; gives the buffers back.
+    pub(crate) fn close(&mut self) -> Response {
+        self.stage = Stage::Over;
+        std::mem::take(&mut self.response)
+    }
+
+    /// Sends a piece of the body, the head before it if need be. An empty piece
+    /// sends nothing: PEP 3333 holds the head back until there is a byte.
+    pub(crate) fn send(&mut self, py: Python<'_>, size: Size, data: &[u8]) -> PyResult<Sent> {
+        match self.stage {
+            Stage::Waiting => Err(PyAssertionError::new_err(
+                "the application sent data before it called start_response",
+            )),
+            Stage::Over => Err(PyRuntimeError::new_err("the request is over; nothing can be sent")),
+            Stage::Started | Stage::Sent if data.is_empty() => Ok(Sent::Taken),
+            Stage::Started => {
+                self.stage = Stage::Sent;
+                let response = &self.response;
+                let sent = self.reactor.lock().begin(self.id, response, size, data);
+                self.patient(py, sent)
+            }
+            Stage::Sent => {
+                let sent = self.reactor.lock().send(self.id, data);
+                self.patient(py, sent)
+            }
+        }
+    }
+
+    /// Waits, moving bytes of all connections meanwhile, until the client has
+    /// made room. This is where back-pressure reaches the application.
+    fn patient(&self, py: Python<'_>, mut sent: Result<Sent, serve_http::Error>) -> PyResult<Sent> {
+        while let Ok(Sent::Full) = sent {
+            self.watch.pause();
+            let waited = py.detach(|| {
+                self.reactor.wait(None)?;
+                self.reactor.lock().settle();
+                Ok(())
+            });
+            self.watch.resume();
+            waited.map_err(|error: std::io::Error| PyRuntimeError::new_err(error.to_string()))?;
+            py.check_signals()?;
+            sent = Ok(self.reactor.lock().room(self.id));
+        }
+        sent.map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+}
+
+#[pymethods]
+impl StartResponse {
+    #[pyo3(signature = (status, headers, exc_info=None, /))]
+    fn __call__(
+        slf: &Bound<'_, Self>,
+        status: &Bound<'_, PyString>,
+        headers: &Bound<'_, PyList>,
+        exc_info: Option<&Bound<'_, PyTuple>>,
+    ) -> PyResult<Py<PyAny>> {
+        let mut this = slf.borrow_mut();
+        match (this.stage, exc_info) {
+            (Stage::Over, _) => {
+                return Err(PyRuntimeError::new_err("the request is over; it has its response"));
+            }
+            // Too late to replace the head: the application must see its error.
+            (Stage::Sent, Some(exc_info)) => return Err(raised(exc_info)?),
+            (Stage::Sent | Stage::Started, None) => {
+                return Err(PyAssertionError::new_err(
+                    "start_response was called twice without exc_info",
+                ));
+            }
+            (Stage::Waiting | Stage::Started, _) => {}
+        }
+        this.stage = Stage::Waiting;
+        fill(&mut this.response, status, headers)?;
+        this.stage = Stage::Started;
+        drop(this);
+        Ok(slf.getattr(intern!(slf.py(), "write"))?.unbind())
+    }
+
+    /// The imperative way to send a body (PEP 3333, "The write() Callable").
+    #[pyo3(signature = (data, /))]
+    fn write(&mut self, py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        // A client that has gone is noticed by the application's next step.
+        self.send(py, Size::Unknown, data.as_bytes()).map(drop)
+    }
+}
+
+fn raised(exc_info: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
+    let value = exc_info.get_item(1)?;
+    if value.is_none() {
+        return Err(PyTypeError::new_err("exc_info holds no exception"));
+    }
+    Ok(PyErr::from_value(value))
+}
+
+fn fill(
+    response: &mut Response,
+    status: &Bound<'_, PyString>,
+    headers: &Bound<'_, PyList>,
+) -> PyResult<()> {
+    let invalid = |error: serve_http::Error| PyValueError::new_err(error.to_string());
+    let mut text = Vec::with_capacity(128);
+    encode(status, &mut text)?;
+    response.start(&text).map_err(invalid)?;
+    for header in headers {
+        let (name, value) = pair(&header)?;
+        text.clear();
+        encode(name, &mut text)?;
+        let middle = text.len();
+        encode(value, &mut text)?;
+        match response.field(&text[..middle], &text[middle..]) {
+            Err(error) if error.kind() == Kind::HopByHop => warn_once(&error),
+            other => other.map_err(invalid)?,
+        }
+    }
+    Ok(())
+}
+
+fn pair<'a, 'py>(
+    header: &'a Bound<'py, PyAny>,
+) -> PyResult<(&'a Bound<'py, PyString>, &'a Bound<'py, PyString>)> {
+    let wrong = || {
+        PyTypeError::new_err(format!(
+            "a header must be a tuple of two str, not {}",
+            header.repr().map_or_else(|_| "something else".into(), |text| text.to_string())
+        ))
+    };
+    let tuple = header.cast::<PyTuple>().map_err(|_| wrong())?;
+    let [name, value] = tuple.as_slice() else { return Err(wrong()) };
+    match (name.cast(), value.cast()) {
+        (Ok(name), Ok(value)) => Ok((name, value)),
+        _ => Err(wrong()),
+    }
+}
+
+/// Many applications written for other servers set `Connection`; refusing the
+/// response for it would help nobody, but silence would neither.
+fn warn_once(error: &serve_http::Error) {
+    use std::collections::BTreeSet;
+    use std::sync::{Mutex, PoisonError};
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let text = error.to_string();
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() < 64 && told.insert(text.clone()) {
+        log::warn!("{text}; the header is left out");
+    }
+}

@@ -1,0 +1,267 @@
+//! One request from the reactor to the application and back (PEP 3333): the
+//! call, the iterable, `close()` once, and what to do when it raises.
+
+use std::fmt;
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyAssertionError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use serve_http::{Response, Size};
+use serve_net::{Exchange, ExchangeId, Peer, Sent, Shared};
+
+use crate::app::App;
+use crate::drive::sync::Options;
+use crate::drive::watch::Watch;
+use crate::environ::Environs;
+use crate::errors::trace;
+use crate::file::FileWrapper;
+use crate::request::{Stage, StartResponse};
+use crate::timeout;
+
+/// The application with everything needed to call it. One per thread that runs
+/// it.
+pub(crate) struct Bridge {
+    app: App,
+    reactor: Shared,
+    watch: Arc<Watch>,
+    environs: Environs,
+    /// Buffers of the last response, for the next one.
+    spare: Response,
+}
+
+/// Why a request has no proper response.
+enum Failure {
+    /// The application raised, or broke PEP 3333; the exchange is still open.
+    Raised(PyErr),
+    /// The response was invalid; the reactor has dealt with the client already.
+    Invalid(serve_http::Error),
+}
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+/// A request while the application has it.
+struct Call<'a, 'py> {
+    py: Python<'py>,
+    id: ExchangeId,
+    reactor: &'a Shared,
+    watch: &'a Watch,
+    environ: Bound<'py, PyDict>,
+    start: Bound<'py, StartResponse>,
+    peer: Peer,
+}
+
+impl Bridge {
+    pub(crate) fn new(
+        py: Python<'_>,
+        app: App,
+        reactor: Shared,
+        options: &Options,
+        watch: Arc<Watch>,
+    ) -> PyResult<Self> {
+        let environs = Environs::new(py, options, &timeout::environ(py, watch.clone())?)?;
+        Ok(Self { app, reactor, watch, environs, spare: Response::new() })
+    }
+
+    /// Runs the application on `exchange` to the end of its response.
+    pub(crate) fn run(&mut self, py: Python<'_>, mut exchange: Exchange) {
+        let (id, peer) = (exchange.id, exchange.peer);
+        let made = {
+            let reactor = self.reactor.lock();
+            let head = reactor.head(id);
+            head.map(|head| self.environs.make(py, head, &mut exchange))
+        };
+        let environ = match made {
+            Some(Ok(environ)) => environ,
+            // The client left while its request waited: nobody wants the answer.
+            None => return self.reactor.lock().fail(id, 500, ""),
+            Some(Err(error)) => {
+                log::error!("client={peer}: cannot make the environ: {error}");
+                return self.reactor.lock().fail(id, 500, "the server failed; its log says why");
+            }
+        };
+        let response = std::mem::take(&mut self.spare);
+        let start = StartResponse::new(self.reactor.clone(), self.watch.clone(), id, response);
+        match Bound::new(py, start) {
+            Ok(start) => {
+                let (reactor, watch) = (&self.reactor, &*self.watch);
+                let call = Call { py, id, reactor, watch, environ, start, peer };
+                call.run(self.app.0.bind(py));
+                self.spare = call.start.borrow_mut().close();
+            }
+            Err(error) => {
+                log::error!("client={peer}: cannot call the application: {error}");
+                self.reactor.lock().fail(id, 500, "the server failed; its log says why");
+            }
+        }
+    }
+}
+
+impl<'py> Call<'_, 'py> {
+    fn run(&self, app: &Bound<'py, PyAny>) {
+        let body = match app.call1((&self.environ, &self.start)) {
+            Ok(body) => body,
+            Err(error) => return self.failed(Failure::Raised(error)),
+        };
+        if let Err(failure) = self.send(&body).and_then(|()| self.finish()) {
+            self.failed(failure);
+        }
+        if let Err(error) = close(&body)
+            && !self.is_timeout(&error)
+        {
+            log::error!("{self}: close() of the response raised\n{}", trace(self.py, &error));
+        }
+    }
+
+    /// The body's pieces, except that a single one is left to [`Call::finish`].
+    fn send(&self, body: &Bound<'py, PyAny>) -> Result<(), Failure> {
+        if let Some(only) = single(body)
+            && self.start.borrow().stage == Stage::Started
+        {
+            return self.respond(bytes(&only)?.as_bytes());
+        }
+        if let Some(pieces) = listed(body) {
+            return self.send_list(&pieces?);
+        }
+        if let Ok(wrapper) = body.cast_exact::<FileWrapper>()
+            && self.start.borrow().stage == Stage::Started
+            && let Some((file, offset, left)) = wrapper.borrow().regular(self.py)
+        {
+            return self.send_file(file, offset, left);
+        }
+        for piece in body.try_iter()? {
+            if self.send_piece(Size::Unknown, bytes(&piece?)?.as_bytes())? == Sent::Gone {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The length of a list's body is known, so it needs no chunks (PEP 3333,
+    /// "Handling the Content-Length Header").
+    fn send_list(&self, pieces: &[Bound<'py, PyBytes>]) -> Result<(), Failure> {
+        let total = pieces.iter().map(|piece| piece.as_bytes().len() as u64).sum();
+        for piece in pieces {
+            if self.send_piece(Size::Known(total), piece.as_bytes())? == Sent::Gone {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_piece(&self, size: Size, data: &[u8]) -> PyResult<Sent> {
+        self.start.borrow_mut().send(self.py, size, data)
+    }
+
+    fn send_file(&self, file: std::fs::File, offset: u64, left: u64) -> Result<(), Failure> {
+        let mut start = self.start.borrow_mut();
+        let length = start.response.content_length().map_or(left, |length| length.min(left));
+        let mut reactor = self.reactor.lock();
+        let begun = reactor.begin(self.id, &start.response, Size::Known(length), b"");
+        start.stage = Stage::Sent;
+        begun
+            .and_then(|_| reactor.send_file(self.id, file, offset, length))
+            .map_err(|error| self.invalid(&mut reactor, error))
+    }
+
+    fn respond(&self, body: &[u8]) -> Result<(), Failure> {
+        let mut start = self.start.borrow_mut();
+        start.stage = Stage::Over;
+        let ended = self.reactor.lock().respond(self.id, &start.response, body);
+        ended.map_err(Failure::Invalid)
+    }
+
+    /// Ends a response whose pieces are sent; one that has none is sent here.
+    fn finish(&self) -> Result<(), Failure> {
+        let stage = self.start.borrow().stage;
+        match stage {
+            Stage::Waiting => Err(Failure::Raised(PyAssertionError::new_err(
+                "the application returned without calling start_response",
+            ))),
+            Stage::Started => self.respond(b""),
+            Stage::Sent => {
+                self.start.borrow_mut().stage = Stage::Over;
+                self.reactor.lock().finish(self.id).map_err(Failure::Invalid)
+            }
+            Stage::Over => Ok(()),
+        }
+    }
+
+    fn invalid(&self, reactor: &mut serve_net::Reactor, error: serve_http::Error) -> Failure {
+        reactor.fail(self.id, 500, "the application sent an invalid response");
+        Failure::Invalid(error)
+    }
+
+    /// Into the log, and 500 to the client; after the head, a cut.
+    fn failed(&self, failure: Failure) {
+        self.start.borrow_mut().stage = Stage::Over;
+        match failure {
+            Failure::Invalid(error) => log::error!("{self}: {error}"),
+            // Logged when it was raised, and its client is answered.
+            Failure::Raised(error) if self.is_timeout(&error) => {
+                self.reactor.lock().fail(self.id, 504, "");
+            }
+            Failure::Raised(error) => {
+                log::error!("{self}: the application raised\n{}", trace(self.py, &error));
+                let mut reactor = self.reactor.lock();
+                reactor.fail(self.id, 500, "the application failed; the server's log says why");
+            }
+        }
+    }
+
+    /// Whether `error` is our own way to end this request.
+    fn is_timeout(&self, error: &PyErr) -> bool {
+        self.watch.is_overdue()
+            && timeout::exception(self.py).is_ok_and(|timeout| error.is_instance(self.py, &timeout))
+    }
+}
+
+/// `request="GET /path" client=1.2.3.4:5`, for a log line.
+impl fmt::Display for Call<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |key: &str| match self.environ.get_item(key) {
+            Ok(Some(value)) => value.to_string().escape_debug().to_string(),
+            _ => "?".to_owned(),
+        };
+        let (method, path) = (text("REQUEST_METHOD"), text("PATH_INFO"));
+        write!(f, "request=\"{method} {path}\" client={}", self.peer)
+    }
+}
+
+/// What most applications return: a list of one piece.
+fn single<'py>(body: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let list = body.cast_exact::<PyList>().ok().filter(|list| list.len() == 1)?;
+    list.get_item(0).ok()
+}
+
+/// The pieces of a list or tuple; `None` for any other iterable.
+fn listed<'py>(body: &Bound<'py, PyAny>) -> Option<PyResult<Vec<Bound<'py, PyBytes>>>> {
+    if let Ok(list) = body.cast_exact::<PyList>() {
+        return Some(list.iter().map(|piece| bytes(&piece)).collect());
+    }
+    let tuple = body.cast_exact::<PyTuple>().ok()?;
+    Some(tuple.iter().map(|piece| bytes(&piece)).collect())
+}
+
+fn bytes<'py>(piece: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    piece.cast::<PyBytes>().cloned().map_err(|_| {
+        let kind = piece.get_type();
+        PyTypeError::new_err(format!("the response body must be bytes, not {kind}"))
+    })
+}
+
+/// PEP 3333: `close()` is called whatever happened, once.
+fn close(body: &Bound<'_, PyAny>) -> PyResult<()> {
+    if body.is_exact_instance_of::<PyList>() || body.is_exact_instance_of::<PyTuple>() {
+        return Ok(());
+    }
+    match body.getattr_opt(intern!(body.py(), "close"))? {
+        Some(close) => close.call0().map(drop),
+        None => Ok(()),
+    }
+}

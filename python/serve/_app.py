@@ -1,0 +1,205 @@
+"""Loads the application that the command line names.
+
+Runs in a worker, or in the mold when the application is preloaded. Whatever is
+wrong ends in a Refusal: an exit code and one sentence that says what to do.
+"""
+
+import ast
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+
+CANNOT_IMPORT = 3
+NOT_AN_APPLICATION = 4
+
+
+class Refusal(Exception):
+    """Why there is no application: (exit code, sentence, traceback or '')."""
+
+
+def load(spec):
+    """Returns the WSGI callable of 'module', 'module:attribute' or 'module:factory(arguments)'.
+
+    Without an attribute, 'application' (PEP 3333's name) and 'app' are tried.
+    """
+    module_name, colon, expression = spec.partition(":")
+    if not module_name or (colon and not expression):
+        raise Refusal(
+            NOT_AN_APPLICATION,
+            f"'{spec}' does not name an application: write module:attribute, as in main:app",
+            "",
+        )
+    module = import_module(module_name)
+    found = (
+        evaluate(module, module_name, expression) if expression else default(module, module_name)
+    )
+    return checked(found, spec)
+
+
+def import_module(name):
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise Refusal(*raised(f"importing '{name}'", error)) from None
+        raise Refusal(CANNOT_IMPORT, missing_module(name, error.name), "") from None
+    except BaseException as error:
+        raise Refusal(*raised(f"importing '{name}'", error)) from None
+
+
+def missing_module(name, missing):
+    here = os.getcwd()
+    path = name.removesuffix(".py")
+    if name.endswith(".py") and os.path.exists(os.path.join(here, name)):
+        return f"'{name}' is a file, and a module is wanted: write {path.replace('/', '.')}:app"
+    names = [entry.removesuffix(".py") for entry in os.listdir(here) if entry.endswith(".py")]
+    module, _, attribute = missing.rpartition(".")
+    close = (
+        [f"{module}:{attribute}"]
+        if module in names
+        else difflib.get_close_matches(missing, names, n=1)
+    )
+    hint = f"; did you mean '{close[0]}'?" if close else "; --chdir sets the directory to look in"
+    return f"there is no module '{missing}' in {here} or elsewhere on sys.path{hint}"
+
+
+def default(module, module_name):
+    for name in ("application", "app"):
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise Refusal(
+        NOT_AN_APPLICATION,
+        f"module '{module_name}' has neither 'application' nor 'app'{offers(module, module_name)}",
+        "",
+    )
+
+
+def offers(module, module_name):
+    """What the operator may have meant: callables of the module, imported classes and all aside."""
+    names = [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and callable(value) and is_own(value, module_name)
+    ]
+    if not names:
+        return ""
+    return f"; it has {', '.join(names)}: name one, as in {module_name}:{names[0]}"
+
+
+def is_own(value, module_name):
+    """Defined by the module, or an instance it made: an application object of a framework."""
+    if inspect.isroutine(value) or inspect.isclass(value):
+        return value.__module__ == module_name
+    return True
+
+
+def evaluate(module, module_name, expression):
+    try:
+        node = ast.parse(expression, mode="eval").body
+    except SyntaxError:
+        node = None
+    if isinstance(node, ast.Call):
+        return call_factory(module, module_name, expression, node)
+    return attribute(module, module_name, expression, node)
+
+
+def attribute(module, module_name, expression, node):
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.insert(0, node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        raise Refusal(
+            NOT_AN_APPLICATION,
+            f"'{expression}' is neither an attribute nor a call with literal arguments, "
+            f"as in {module_name}:app or {module_name}:create_app()",
+            "",
+        )
+    found = module
+    for name in [node.id, *names]:
+        if not hasattr(found, name):
+            close = difflib.get_close_matches(name, dir(found), n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else offers(module, module_name)
+            raise Refusal(
+                NOT_AN_APPLICATION,
+                f"module '{module_name}' has no attribute '{expression}'{hint}",
+                "",
+            )
+        found = getattr(found, name)
+    return found
+
+
+def call_factory(module, module_name, expression, node):
+    factory = attribute(module, module_name, ast.unparse(node.func), node.func)
+    try:
+        args = [ast.literal_eval(arg) for arg in node.args]
+        kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+    except ValueError:
+        raise Refusal(
+            NOT_AN_APPLICATION,
+            f"the arguments of '{expression}' must be literals: numbers, strings, True, lists …",
+            "",
+        ) from None
+    if not callable(factory):
+        raise Refusal(
+            NOT_AN_APPLICATION,
+            f"'{module_name}:{ast.unparse(node.func)}' is {a(factory)}, it cannot be called",
+            "",
+        )
+    try:
+        return factory(*args, **kwargs)
+    except BaseException as error:
+        raise Refusal(*raised(f"calling '{expression}'", error)) from None
+
+
+def checked(found, spec):
+    if found is None and spec.endswith(")"):
+        raise Refusal(
+            NOT_AN_APPLICATION,
+            f"'{spec}' returned None instead of an application: is a 'return' missing?",
+            "",
+        )
+    if not callable(found):
+        raise Refusal(
+            NOT_AN_APPLICATION, f"'{spec}' is {a(found)}, not a WSGI application (a callable)", ""
+        )
+    call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004
+    if inspect.iscoroutinefunction(call):
+        raise Refusal(
+            NOT_AN_APPLICATION,
+            f"'{spec}' is an ASGI application (its call is a coroutine); "
+            "this version serves WSGI applications",
+            "",
+        )
+    return found
+
+
+def a(value):
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def raised(doing, error):
+    """The parts of a Refusal for an exception, its traceback without our own frames."""
+    frame = error.__traceback__
+    while frame is not None and not of_the_application(frame.tb_frame.f_code.co_filename):
+        frame = frame.tb_next
+    trace = "".join(traceback.format_exception(type(error), error, frame))
+    text = str(error).splitlines()
+    reason = f": {text[0]}" if text else ""
+    return CANNOT_IMPORT, f"{doing} raised {type(error).__name__}{reason}", trace
+
+
+def of_the_application(filename):
+    return (
+        not filename.startswith(("<frozen importlib", "<serve>")) and filename != importlib.__file__
+    )
+
+
+def insert_directory(path):
+    """Makes the working directory importable first, as `python` does for a script."""
+    if path not in sys.path:
+        sys.path.insert(0, path)

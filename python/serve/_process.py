@@ -1,0 +1,84 @@
+"""What a mold and a worker arrange in their interpreter before the application is imported."""
+
+import _signal
+import faulthandler
+import gc
+import os
+import signal
+import threading
+
+#: How a worker's relay reaches the main thread; see _timeout.py.
+TIMEOUT = signal.SIGRTMAX - 2
+
+#: The server's own; an application that took one over would no longer be stopped or reloaded.
+RESERVED = {
+    getattr(signal, name)
+    for name in (
+        "SIGTERM",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGHUP",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGWINCH",
+        "SIGURG",  # The master retires a worker by it.
+    )
+} | {TIMEOUT}
+
+
+def guard_signals(warn):
+    """Replaces signal.signal by one that leaves the server's signals alone.
+
+    `warn` is called with a sentence, once per signal.
+    """
+    original = signal.signal
+    warned = set()
+
+    def guarded(signalnum, handler):
+        if signalnum not in RESERVED:
+            return original(signalnum, handler)
+        if signalnum not in warned:
+            warned.add(signalnum)
+            name = "SIGRTMAX-2" if signalnum == TIMEOUT else signal.Signals(signalnum).name
+            warn(
+                f"the application's handler for {name} is ignored: the server needs that signal; "
+                "use atexit to clean up at the end"
+            )
+        return signal.getsignal(signalnum)
+
+    guarded.__doc__ = original.__doc__
+    signal.signal = guarded
+
+
+def free_children():
+    """A process that the application forks is not a worker: the server's signals do to it what
+    they do to any other, and do not reach the server in its worker's name.
+    """
+
+    def after_fork():
+        signal.signal = _signal.signal
+        for number in RESERVED:
+            _signal.signal(number, _signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=after_fork)
+
+
+def enable_faulthandler():
+    """A crash in C code, or an aborted worker, shows its Python stacks on stderr."""
+    faulthandler.enable()
+
+
+def share_memory():
+    """Collects, and keeps what is left out of later collections: they would write to pages that
+    workers share.
+
+    To be called before workers are forked off a loaded application. Returns the names of threads
+    the application has started; they do not survive a fork.
+    """
+    gc.collect()
+    gc.freeze()
+    return [
+        thread.name for thread in threading.enumerate() if thread is not threading.main_thread()
+    ]

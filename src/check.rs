@@ -1,0 +1,71 @@
+//! `--check-config` and `--print-config`: what a start would see, without
+//! starting anything.
+
+use pyo3::Python;
+use serve_config::Settings;
+use serve_net::Address;
+
+use crate::invocation::Invocation;
+use crate::privileges::Owner;
+use crate::{logger, mold, worker};
+
+/// Resolves all settings and loads the application; returns the exit code.
+pub(crate) fn config(invocation: &Invocation) -> i32 {
+    looked(invocation, |py, settings, owner| {
+        if settings.wsgi_app.is_none() {
+            return Ok(());
+        }
+        // As whom and where a mold would load it.
+        invocation.enter(settings).map_err(|reason| refused(&reason))?;
+        let assumed = owner.map_or(Ok(()), |owner| owner.assume());
+        assumed.map_err(|reason| refused(&reason))?;
+        worker::load(py, settings).map(drop).map_err(|refusal| worker::refuse(&refusal))
+    })
+}
+
+/// Prints all settings and where each comes from; returns the exit code.
+#[expect(clippy::print_stdout, reason = "what was asked for is the command's output")]
+pub(crate) fn print(invocation: &Invocation) -> i32 {
+    looked(invocation, |_, settings, _| {
+        print!("{}", settings.print());
+        Ok(())
+    })
+}
+
+fn looked(
+    invocation: &Invocation,
+    look: impl FnOnce(Python<'_>, &Settings, Option<Owner>) -> Result<(), i32>,
+) -> i32 {
+    logger::start("serve");
+    let interpreter = match mold::start(invocation) {
+        Ok(interpreter) => interpreter,
+        Err(reason) => return refused(&reason),
+    };
+    let code = interpreter.enter(|py| {
+        let seen = settings(py, invocation).and_then(|settings| {
+            let owner = Owner::find(&settings).map_err(|reason| refused(&reason))?;
+            look(py, &settings, owner)
+        });
+        seen.err().unwrap_or(0)
+    });
+    interpreter.finish();
+    code
+}
+
+fn settings(py: Python<'_>, invocation: &Invocation) -> Result<Settings, i32> {
+    let json = mold::evaluate(py, invocation).map_err(|refusal| worker::refuse(&refusal))?;
+    let file = invocation.file(&json).map_err(|error| refused(&error.to_string()))?;
+    for warning in &file.warnings {
+        log::warn!("{warning}");
+    }
+    let settings = invocation.resolve(&file).map_err(|error| refused(&error.to_string()))?;
+    for text in &settings.bind {
+        Address::parse(text).map_err(|reason| refused(&reason))?;
+    }
+    Ok(settings)
+}
+
+fn refused(reason: &str) -> i32 {
+    log::error!("{reason}");
+    2
+}

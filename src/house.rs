@@ -1,0 +1,396 @@
+//! The master's side of a generation: merges its configuration, binds what it
+//! asks for, and keeps what belongs to the server as a whole (sockets, pidfile,
+//! log files).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use log::LevelFilter;
+use nix::unistd::Pid;
+use serve_config::{LogFile, Settings, Workers};
+use serve_net::{Address, Listener};
+use serve_supervisor::{Inherited, Launch, Options, Pidfile, Plan, Refusal, Site};
+
+use crate::invocation::Invocation;
+use crate::logger;
+use crate::privileges::Owner;
+
+/// The name in an upgrade of a socket that this server did not bind.
+const PASSED: &str = "";
+
+/// Where the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Under whoever has started it.
+    Foreground,
+    /// A daemon.
+    Background,
+    /// In the foreground, and the configuration file says that it shall not. It
+    /// ends, to start again: a master with children cannot move.
+    Misplaced,
+}
+
+/// Whose the sockets are, and the names in the file system.
+#[derive(Debug)]
+enum Share {
+    /// This master's alone.
+    Alone,
+    /// A new master uses them, too, and will keep them.
+    WithSuccessor,
+    /// The master that has started this one has them, and may get them back.
+    WithPredecessor,
+}
+
+pub(crate) struct House<'a> {
+    invocation: &'a Invocation,
+    place: Place,
+    share: Share,
+    /// Ends when the master that has started this one does.
+    predecessor: Option<OwnedFd>,
+    /// Sockets passed by the process that started us; then `bind` is ignored.
+    inherited: Vec<Listener>,
+    /// What is bound, by the text of `bind`.
+    bound: BTreeMap<String, Listener>,
+    /// What workers hand connections over by, of whatever generation they are.
+    hand_off: Option<(OwnedFd, OwnedFd)>,
+    /// Of the generation that serves.
+    current: Option<Settings>,
+    /// Of the generation that is coming up.
+    coming: Option<Settings>,
+    workers: u16,
+    pidfile: Option<Pidfile>,
+}
+
+impl<'a> House<'a> {
+    pub(crate) fn new(invocation: &'a Invocation, place: Place) -> Self {
+        Self {
+            invocation,
+            place,
+            share: Share::Alone,
+            predecessor: None,
+            inherited: Vec::new(),
+            bound: BTreeMap::new(),
+            hand_off: None,
+            current: None,
+            coming: None,
+            workers: 0,
+            pidfile: None,
+        }
+    }
+
+    /// A new master beside the one that has started it.
+    pub(crate) fn succeed(invocation: &'a Invocation, from: Inherited) -> Result<Self, String> {
+        let mut house = Self::new(invocation, Place::Background);
+        house.share = Share::WithPredecessor;
+        house.predecessor = Some(from.lifeline);
+        for (name, fd) in from.listeners {
+            let unusable = |error| format!("the socket {name} is unusable: {error}");
+            if name == PASSED {
+                house.inherited.push(Listener::adopted(fd).map_err(unusable)?);
+                continue;
+            }
+            let listener = match Address::parse(&name) {
+                Ok(Address::Fd(_)) => Listener::adopted(fd),
+                _ => Listener::succeeded(fd),
+            };
+            house.bound.insert(name.clone(), listener.map_err(unusable)?);
+        }
+        Ok(house)
+    }
+
+    /// What the master must know before any configuration is evaluated.
+    pub(crate) fn options(&self) -> Options {
+        let known = self.invocation.file("{}").and_then(|file| self.invocation.resolve(&file));
+        known.map_or_else(
+            |_| Options::default(),
+            |settings| Options { boot_timeout: settings.boot_timeout },
+        )
+    }
+
+    /// The end: nothing of ours stays in the file system.
+    pub(crate) fn leave(mut self) -> Place {
+        if let Some(Err(error)) = self.pidfile.take().map(Pidfile::remove) {
+            log::warn!("{error}");
+        }
+        self.forsake();
+        self.place
+    }
+
+    fn settings(&mut self, report: &[u8]) -> Result<Settings, Refusal> {
+        let usage = |error: serve_config::Error| refusal(2, error.to_string());
+        let file = self.invocation.file(&String::from_utf8_lossy(report)).map_err(usage)?;
+        let settings = self.invocation.resolve(&file);
+        if self.place == Place::Foreground && settings.as_ref().is_ok_and(|given| given.daemon) {
+            self.place = Place::Misplaced;
+            // No failure: nothing has begun, and all of this is said in the background again.
+            log::set_max_level(LevelFilter::Off);
+            return Err(refusal(0, "it has to be a daemon".into()));
+        }
+        for warning in &file.warnings {
+            log::warn!("{warning}");
+        }
+        let settings = settings.map_err(usage)?;
+        if settings.wsgi_app.is_none() {
+            return Err(refusal(2, "no application is named: write `serve main:app`, where main.py has a WSGI application called app".into()));
+        }
+        Ok(settings)
+    }
+
+    /// Where and for whom files are made from now on.
+    fn enter(&self, settings: &Settings) -> Result<Option<Owner>, Refusal> {
+        let usage = |reason| refusal(2, reason);
+        self.invocation.enter(settings).map_err(usage)?;
+        let owner = Owner::find(settings).map_err(usage)?;
+        logger::belong_to(owner.as_ref());
+        Ok(owner)
+    }
+
+    fn listeners(
+        &mut self,
+        settings: &Settings,
+        owner: Option<&Owner>,
+    ) -> Result<Vec<OwnedFd>, Refusal> {
+        if self.current.is_none() && self.bound.is_empty() && self.inherited.is_empty() {
+            self.inherited = serve_net::inherited().map_err(|e| refusal(1, e.to_string()))?;
+        }
+        if !self.inherited.is_empty() {
+            return duplicates(&self.inherited);
+        }
+        for text in &settings.bind {
+            if !self.bound.contains_key(text) {
+                self.bound.insert(text.clone(), bind(text, settings, owner)?);
+            }
+        }
+        duplicates(settings.bind.iter().filter_map(|text| self.bound.get(text)))
+    }
+
+    /// The two ends of the hand-off, which follow the listeners in a plan.
+    fn pair(&mut self) -> Result<[OwnedFd; 2], Refusal> {
+        let failed = |error| refusal(1, format!("cannot make a socket pair: {error}"));
+        let (put, take) = match self.hand_off.take() {
+            Some(pair) => pair,
+            None => serve_net::hand_off().map_err(failed)?,
+        };
+        let copies = put.try_clone().and_then(|copy| Ok([copy, take.try_clone()?]));
+        self.hand_off = Some((put, take));
+        copies.map_err(failed)
+    }
+
+    /// Lets go of sockets that neither generation's settings name.
+    fn unbind(&mut self) {
+        let named = |text: &String| {
+            let all = [&self.current, &self.coming];
+            all.into_iter().flatten().any(|settings| settings.bind.contains(text))
+        };
+        let (keep, drop): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.bound).into_iter().partition(|(text, _)| named(text));
+        self.bound = keep;
+        for listener in drop.values() {
+            log::info!("no longer listening on {listener}");
+            remove_socket(listener);
+        }
+    }
+
+    /// This master's sockets end, unless another master serves on with them.
+    fn forsake(&mut self) {
+        for (_, listener) in std::mem::take(&mut self.bound) {
+            if let Share::Alone = self.share {
+                if let Err(error) = listener.narrow() {
+                    log::debug!("{listener}: {error}");
+                }
+                remove_socket(&listener);
+            }
+        }
+    }
+
+    fn take_pidfile(&mut self, path: Option<&Path>) {
+        if let Some(Err(error)) = self.pidfile.take().map(Pidfile::remove) {
+            log::warn!("{error}");
+        }
+        match path.map(Pidfile::write).transpose() {
+            Ok(pidfile) => self.pidfile = pidfile,
+            Err(error) => log::error!("{error}"),
+        }
+    }
+}
+
+impl Site for House<'_> {
+    fn plan(&mut self, generation: u32, report: &[u8]) -> Result<Plan, Refusal> {
+        let settings = self.settings(report)?;
+        let owner = self.enter(&settings)?;
+        if self.current.is_none() {
+            // Whatever goes wrong from here on should be where it is looked for.
+            logger::apply(&settings).map_err(|reason| refusal(1, reason))?;
+            if settings.daemon && settings.errorlog == LogFile::Standard {
+                log::warn!(
+                    "as a daemon the server has no stderr: name a file for its messages with --error-logfile"
+                );
+            }
+            if let (Some(path), Share::Alone) = (&settings.pidfile, &self.share) {
+                Pidfile::check(Path::new(path)).map_err(|e| refusal(1, e.to_string()))?;
+            }
+        }
+        let mut listeners = self.listeners(&settings, owner.as_ref())?;
+        listeners.extend(self.pair()?);
+        let workers = workers(&settings, generation);
+        self.workers = workers;
+        let plan = Plan {
+            workers,
+            timeout: settings.timeout,
+            graceful_timeout: settings.graceful_timeout,
+            boot_timeout: settings.boot_timeout,
+            max_worker_age: settings.max_worker_age,
+            max_rss: settings.max_rss,
+            memory_limit: serve_config::memory_limit(Path::new("/")),
+            drain_delay: settings.drain_delay,
+            max_surge: settings.max_surge,
+            blob: settings.to_json().into_bytes(),
+            listeners,
+            ..Plan::default()
+        };
+        self.coming = Some(settings);
+        Ok(plan)
+    }
+
+    fn settled(&mut self, generation: u32) {
+        let Some(settings) = self.coming.take() else { return };
+        if let Err(reason) = logger::apply(&settings) {
+            log::error!("gen={generation}: {reason}; the old file is kept");
+        }
+        for change in self.current.iter().flat_map(|old| old.changes(&settings)) {
+            log::info!("gen={generation} {change}");
+        }
+        let pidfile = settings.pidfile.as_ref().map(|path| match self.share {
+            Share::WithPredecessor => PathBuf::from(format!("{path}.2")),
+            Share::Alone | Share::WithSuccessor => PathBuf::from(path),
+        });
+        self.current = Some(settings);
+        self.take_pidfile(pidfile.as_deref());
+        self.unbind();
+    }
+
+    fn abandoned(&mut self, generation: u32) {
+        self.coming = None;
+        if let Some(settings) = self.current.clone() {
+            self.unbind();
+            if let Err(refusal) = self.enter(&settings) {
+                log::error!("gen={generation}: {}", refusal.message);
+            }
+        }
+    }
+
+    fn reopen_logs(&mut self) {
+        logger::reopen();
+    }
+
+    /// The workers drain what is queued and close; with the master's own copies
+    /// gone, the last of them makes the kernel refuse whoever comes later.
+    fn stopping(&mut self) {
+        self.inherited.clear();
+        self.hand_off = None;
+        self.forsake();
+    }
+
+    fn upgrade(&mut self) -> Result<Launch, String> {
+        let copy = |name: &str, listener: &Listener| {
+            let copy = listener.as_fd().try_clone_to_owned();
+            copy.map(|fd| (name.to_owned(), fd))
+                .map_err(|error| format!("cannot copy a socket: {error}"))
+        };
+        let passed = self.inherited.iter().map(|listener| copy(PASSED, listener));
+        let bound = self.bound.iter().map(|(text, listener)| copy(text, listener));
+        let listeners = passed.chain(bound).collect::<Result<_, _>>()?;
+        Launch::again(&self.invocation.directory, listeners)
+    }
+
+    fn upgraded(&mut self, _: Pid) {
+        self.share = Share::WithSuccessor;
+    }
+
+    fn upgrade_over(&mut self) {
+        self.share = Share::Alone;
+    }
+
+    fn predecessor(&mut self) -> Option<OwnedFd> {
+        self.predecessor.take()
+    }
+
+    fn promoted(&mut self) {
+        self.share = Share::Alone;
+        let path = self.current.as_ref().and_then(|settings| settings.pidfile.as_ref());
+        if let (Some(pidfile), Some(path)) = (&mut self.pidfile, path)
+            && let Err(error) = pidfile.rename(Path::new(path))
+        {
+            log::error!("{error}");
+        }
+    }
+
+    fn serving(&mut self) {
+        let Some(settings) = &self.current else { return };
+        let app = settings.wsgi_app.as_deref().unwrap_or_default();
+        let mut places: Vec<String> = self.inherited.iter().map(ToString::to_string).collect();
+        places.extend(self.bound.values().map(ToString::to_string));
+        log::info!(
+            "serve {} serves {app} at {} (workers={} class=sync pid={})",
+            env!("CARGO_PKG_VERSION"),
+            places.join(" "),
+            self.workers,
+            std::process::id()
+        );
+        logger::dismiss(0);
+    }
+}
+
+fn bind(text: &str, settings: &Settings, owner: Option<&Owner>) -> Result<Listener, Refusal> {
+    let address = Address::parse(text).map_err(|reason| refusal(2, reason))?;
+    let listener = Listener::bind(&address, settings.backlog, settings.unix_socket_mode)
+        .map_err(|error| refusal(1, error.to_string()))?;
+    if let (Address::Unix(path), Some(owner)) = (&address, owner) {
+        owner.give(path).map_err(|error| {
+            remove_socket(&listener);
+            refusal(1, format!("cannot change the owner of {}: {error}", path.display()))
+        })?;
+    }
+    Ok(listener)
+}
+
+fn workers(settings: &Settings, generation: u32) -> u16 {
+    match settings.workers {
+        Workers::Count(count) => count,
+        Workers::Auto => {
+            let cores = serve_config::cores(Path::new("/"));
+            log::info!("gen={generation} {cores}");
+            cores.workers()
+        }
+    }
+}
+
+fn duplicates<'a>(
+    listeners: impl IntoIterator<Item = &'a Listener>,
+) -> Result<Vec<OwnedFd>, Refusal> {
+    let copies = listeners.into_iter().map(|listener| listener.as_fd().try_clone_to_owned());
+    copies.collect::<Result<_, _>>().map_err(|e| refusal(1, format!("cannot copy a socket: {e}")))
+}
+
+fn remove_socket(listener: &Listener) {
+    if let Some(path) = listener.path()
+        && let Err(error) = fs::remove_file(path)
+    {
+        log::warn!("cannot remove the socket {}: {error}", path.display());
+    }
+}
+
+fn refusal(code: i32, message: String) -> Refusal {
+    Refusal { code, message }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Two crates that do not know each other must agree.
+    #[test]
+    fn every_number_of_workers_that_is_accepted_can_be_had() {
+        assert_eq!(serve_config::Workers::MOST, serve_supervisor::MAX_WORKERS);
+    }
+}

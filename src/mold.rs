@@ -1,0 +1,175 @@
+//! A mold: starts Python, evaluates the configuration, perhaps loads the
+//! application, and forks workers when the master says so.
+
+use std::os::fd::OwnedFd;
+
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use pyo3::Python;
+use serve_config::Settings;
+use serve_python::{App, Home, Interpreter, Preloaded};
+use serve_supervisor::{ForkHooks, Forked, MoldLink, Order, Planned};
+
+use crate::invocation::{File, Invocation};
+use crate::privileges::Owner;
+use crate::{logger, worker};
+
+/// CPython's own hooks around a fork.
+struct Hooks<'py>(Python<'py>);
+
+impl ForkHooks for Hooks<'_> {
+    fn before(&self) {
+        serve_python::before_fork(self.0);
+    }
+    fn parent(&self) {
+        serve_python::forked_parent(self.0);
+    }
+    fn child(&self) {
+        serve_python::forked_child(self.0);
+    }
+}
+
+/// What a generation is made of, once the master has decided.
+struct Cast {
+    settings: Settings,
+    listeners: Vec<OwnedFd>,
+    /// Loaded here when it is preloaded.
+    app: Option<App>,
+}
+
+/// Runs a mold, and in their processes the workers it forks; returns the exit
+/// code.
+pub(crate) fn run(invocation: &Invocation, link: MoldLink) -> i32 {
+    logger::become_role("mold");
+    let interpreter = match start(invocation) {
+        Ok(interpreter) => interpreter,
+        Err(reason) => return give_up(link, 2, reason),
+    };
+    let code = interpreter.enter(|py| work(py, invocation, link));
+    interpreter.finish();
+    code
+}
+
+/// The interpreter, as the command line and the environment choose it; the
+/// configuration file cannot, since it is read by it.
+pub(crate) fn start(invocation: &Invocation) -> Result<Interpreter, String> {
+    let settings = invocation.resolve(&File::default()).map_err(|error| error.to_string())?;
+    let home = Home::find(settings.python.as_deref())?;
+    if home.executable.is_none() {
+        log::warn!(
+            "no python of this version is on PATH: sys.executable stays empty, so multiprocessing cannot spawn"
+        );
+    }
+    let app = settings.wsgi_app.as_deref().unwrap_or_default();
+    Interpreter::start(&home, &["serve", app])
+}
+
+fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
+    let report = match evaluate(py, invocation) {
+        Ok(report) => report,
+        Err(refusal) => return refuse(link, refusal),
+    };
+    if let Err(error) = link.report(report.as_bytes()) {
+        return lost(&error);
+    }
+    let planned = py.detach(|| link.plan());
+    let Planned { blob, listeners } = match planned {
+        Ok(Some(plan)) => plan,
+        Ok(None) => return 0,
+        Err(error) => return lost(&error),
+    };
+    let settings = match settle(invocation, &blob) {
+        Ok(settings) => settings,
+        Err(reason) => return give_up(link, 2, reason),
+    };
+    let app = match settings.preload_app.then(|| preload(py, &settings)).transpose() {
+        Ok(app) => app,
+        Err(refusal) => return refuse(link, refusal),
+    };
+    if let Err(error) = link.ready() {
+        return lost(&error);
+    }
+    obey(py, link, Cast { settings, listeners, app })
+}
+
+/// The configuration file's plain names as JSON; `{}` without a file.
+pub(crate) fn evaluate(
+    py: Python<'_>,
+    invocation: &Invocation,
+) -> Result<String, serve_python::Refusal> {
+    serve_python::guard(py)?;
+    match invocation.config_path() {
+        Some(path) => serve_python::evaluate_config(py, &path),
+        None => Ok("{}".to_owned()),
+    }
+}
+
+fn settle(invocation: &Invocation, blob: &[u8]) -> Result<Settings, String> {
+    let settings =
+        Settings::from_json(&String::from_utf8_lossy(blob)).map_err(|error| error.to_string())?;
+    invocation.enter(&settings)?;
+    let owner = Owner::find(&settings)?;
+    logger::belong_to(owner.as_ref());
+    logger::apply(&settings)?;
+    // From here on nothing needs a privilege, and the application comes next.
+    if let Some(owner) = owner {
+        owner.assume()?;
+        // The kernel forgets it when the ids change, and a mold must not outlive its master.
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| format!("prctl: {errno}"))?;
+    }
+    Ok(settings)
+}
+
+fn preload(py: Python<'_>, settings: &Settings) -> Result<App, serve_python::Refusal> {
+    let app = worker::load(py, settings)?;
+    let Preloaded { threads } = Preloaded::settle(py)?;
+    if !threads.is_empty() {
+        log::warn!(
+            "the application started threads while it was preloaded ({}): workers will not have them; start them in the worker, or do without --preload",
+            threads.join(", ")
+        );
+    }
+    Ok(app)
+}
+
+fn obey(py: Python<'_>, mut link: MoldLink, cast: Cast) -> i32 {
+    loop {
+        match py.detach(|| link.order()) {
+            Ok(Order::Fork(seat)) => match link.fork(seat, &Hooks(py)) {
+                Forked::Mold(mine) => link = mine,
+                Forked::Worker(theirs) => {
+                    return worker::run(py, theirs, &cast.settings, cast.listeners, cast.app);
+                }
+            },
+            Ok(Order::Reopen) => logger::reopen(),
+            // Its copies of the sockets go before Python's end, which takes its
+            // time: while they are open the kernel lets clients in.
+            Ok(Order::Leave) => {
+                drop(cast.listeners);
+                return 0;
+            }
+            Err(error) => return lost(&error),
+        }
+    }
+}
+
+/// The master says the sentence; where Python has more to say, it is said here.
+fn refuse(link: MoldLink, refusal: serve_python::Refusal) -> i32 {
+    if let Some(traceback) = &refusal.traceback {
+        log::error!("gen={}:\n{}", link.generation(), traceback.trim_end());
+    }
+    give_up(link, refusal.code, refusal.message)
+}
+
+fn give_up(link: MoldLink, code: i32, message: String) -> i32 {
+    match link.failed(serve_supervisor::Refusal { code, message }) {
+        Ok(()) => code,
+        Err(error) => lost(&error),
+    }
+}
+
+/// Without its master a mold has nobody to work for.
+fn lost(error: &serve_supervisor::Error) -> i32 {
+    log::debug!("{error}");
+    1
+}

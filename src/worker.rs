@@ -1,0 +1,210 @@
+//! A worker: loads the application and serves with it until it is told to stop.
+
+use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use pyo3::Python;
+use serve_config::Settings;
+use serve_http::Limits;
+use serve_net::{AccessLog, Board, Listener, Reactor};
+use serve_python::sync::{Control, Options, Order};
+use serve_python::{App, Origin};
+use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
+
+use crate::logger;
+
+/// How long a kept-alive connection may still bring a request to a worker that
+/// stops. Closing it at once would cut off a client that is just writing one.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
+
+const SOFTWARE: &str = concat!("serve/", env!("CARGO_PKG_VERSION"));
+
+/// Serves; returns the exit code.
+pub(crate) fn run(
+    py: Python<'_>,
+    mut link: WorkerLink,
+    settings: &Settings,
+    listeners: Vec<OwnedFd>,
+    app: Option<App>,
+) -> i32 {
+    logger::become_role("worker");
+    if let Err(refusal) = serve_python::prepare_worker(py) {
+        return refuse(&refusal);
+    }
+    let app = match app.map_or_else(|| load(py, settings), Ok) {
+        Ok(app) => app,
+        Err(refusal) => return refuse(&refusal),
+    };
+    match serve(py, &mut link, settings, listeners, app) {
+        Ok(()) => 0,
+        Err(reason) => {
+            log::error!("worker={} cannot go on: {reason}", link.id());
+            1
+        }
+    }
+}
+
+/// Loads the application that the settings name.
+pub(crate) fn load(py: Python<'_>, settings: &Settings) -> Result<App, serve_python::Refusal> {
+    let directory = env::current_dir().map_err(|error| serve_python::Refusal {
+        code: 3,
+        message: format!("cannot find the working directory: {error}"),
+        traceback: None,
+    })?;
+    serve_python::load(py, settings.wsgi_app.as_deref().unwrap_or_default(), &directory)
+}
+
+/// One message: the sentence, and Python's account below it.
+pub(crate) fn refuse(refusal: &serve_python::Refusal) -> i32 {
+    match &refusal.traceback {
+        Some(traceback) => log::error!("{}\n{}", refusal.message, traceback.trim_end()),
+        None => log::error!("{}", refusal.message),
+    }
+    refusal.code
+}
+
+fn serve(
+    py: Python<'_>,
+    link: &mut WorkerLink,
+    settings: &Settings,
+    mut sockets: Vec<OwnedFd>,
+    app: App,
+) -> Result<(), String> {
+    let pair = sockets.split_off(sockets.len().saturating_sub(2));
+    let listeners = sockets.into_iter().map(Listener::adopted).collect::<Result<Vec<_>, _>>();
+    let listeners = listeners.map_err(|error| format!("a listener is unusable: {error}"))?;
+    let options = Options {
+        origins: listeners.iter().map(Origin::from).collect(),
+        multiprocess: settings.workers != serve_config::Workers::Count(1),
+        software: SOFTWARE.to_owned(),
+        idle_grace: IDLE_GRACE,
+        timeout: settings.timeout,
+        request_timeout: settings.request_timeout,
+        tired_after: tired_after(settings),
+        worker: format!("worker={} gen={}", link.id(), link.generation()),
+    };
+    let access = settings.accesslog.as_ref().map(|_| AccessLog::new(&logger::ACCESS));
+    let broken = |error| format!("the event loop cannot start: {error}");
+    let mut reactor = Reactor::new(reactor_options(settings), listeners, access).map_err(broken)?;
+    // A worker that is the only one would take what it has put.
+    if let (Ok([put, take]), true) = (<[OwnedFd; 2]>::try_from(pair), options.multiprocess) {
+        reactor.share(put, take).map_err(broken)?;
+    }
+    let board = Arc::new(Seat(link.slot()));
+    serve_python::sync::run(py, app, reactor, &options, board, &mut Master { link })
+}
+
+/// After how many requests this worker wants a successor. By chance, so that
+/// workers that were started together do not end together.
+fn tired_after(settings: &Settings) -> Option<u64> {
+    // Not a hash map's keys: all workers inherit those from their mold.
+    let mut chance = DefaultHasher::new();
+    (process::id(), SystemTime::now()).hash(&mut chance);
+    let least = settings.max_requests? as u64;
+    Some(least + up_to(settings.max_requests_jitter as u64, chance.finish()))
+}
+
+fn up_to(most: u64, chance: u64) -> u64 {
+    most.checked_add(1).map_or(chance, |count| chance % count)
+}
+
+fn reactor_options(settings: &Settings) -> serve_net::Options {
+    let unlimited = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
+    serve_net::Options {
+        limits: Limits {
+            request_line: settings.limit_request_line.unwrap_or(0),
+            fields: unlimited(settings.limit_request_fields),
+            field_size: unlimited(settings.limit_request_field_size),
+            max_body: settings.max_body_size,
+            ..Limits::default()
+        },
+        keep_alive: settings.keepalive.unwrap_or(Duration::ZERO),
+        header_timeout: settings.header_timeout,
+        write_timeout: settings.write_timeout,
+        queue_limit: settings.queue_limit,
+        queue_timeout: settings.queue_timeout,
+        ..serve_net::Options::default()
+    }
+}
+
+/// The worker's place on the scoreboard.
+struct Seat(&'static Slot);
+
+impl Board for Seat {
+    fn awake(&self) {
+        self.0.awake(monotonic_ms());
+    }
+    fn asleep(&self) {
+        self.0.asleep();
+    }
+    fn begin(&self, method: &[u8], path: &[u8]) {
+        self.0.begin(monotonic_ms(), method, path);
+    }
+    fn end(&self) {
+        self.0.end();
+    }
+    fn extend(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.0.awake(monotonic_ms().saturating_add(by));
+    }
+}
+
+/// The master, as this worker hears it.
+struct Master<'a> {
+    link: &'a mut WorkerLink,
+}
+
+impl Control for Master<'_> {
+    fn watched(&self) -> Vec<BorrowedFd<'_>> {
+        self.link.watch_fds().to_vec()
+    }
+
+    fn orders(&mut self) -> Vec<Order> {
+        let commands = self.link.take().into_iter();
+        commands
+            .filter_map(|command| match command {
+                Command::Retire => {
+                    self.link.slot().retiring();
+                    Some(Order::Retire)
+                }
+                Command::Stop => {
+                    self.link.slot().retiring();
+                    Some(Order::Stop)
+                }
+                Command::Quit => Some(Order::Quit),
+                Command::Reopen => {
+                    logger::reopen();
+                    None
+                }
+                Command::Orphaned => {
+                    log::warn!("worker={} stops: the master has gone", self.link.id());
+                    Some(Order::Stop)
+                }
+            })
+            .collect()
+    }
+
+    fn ready(&mut self) {
+        self.link.ready();
+    }
+
+    fn tired(&mut self) {
+        self.link.tired(Reason::Requests);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jitter_reaches_from_none_to_all_of_it() {
+        let all: Vec<u64> = (0..4).map(|chance| up_to(3, chance)).collect();
+        assert_eq!(all, [0, 1, 2, 3]);
+        assert_eq!((up_to(0, 9), up_to(u64::MAX, 9)), (0, 9));
+    }
+}

@@ -1,0 +1,112 @@
+"""A constant load, and what its clients had to complain about."""
+
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+from harness import PATIENCE, wait_until
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST_REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@dataclass
+class Failure:
+    """A request without an answer, and when its last byte had been sent (or None)."""
+
+    client: str
+    sent: float | None
+    reason: str
+
+
+class Load:
+    """Eight clients, half of them kept alive, the others with a connection for each request.
+
+    A connection may only end after a response that announced it. After a failure, a client goes
+    on with a new connection. With a `pause` (seconds) between its requests, the clients leave
+    the machine idle in part, so that `longest` measures the server rather than the scheduler.
+    """
+
+    def __init__(self, server, *, pause=0.0):
+        self.address = server.address
+        self.pause = pause
+        self.failures = []
+        self.answers = []
+        #: Seconds from the first attempt to the last byte of the answer, at worst.
+        self.longest = 0.0
+        self._done = threading.Event()
+        kinds = [self._keep, self._close] * 4
+        self.clients = len(kinds)
+        self._threads = [threading.Thread(target=kind, daemon=True) for kind in kinds]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        self.wait_for_answers(50)
+        return self
+
+    def __exit__(self, *exception):
+        self._done.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def wait_for_answers(self, more):
+        """Waits until this many more requests have been answered."""
+        goal = len(self.answers) + more
+        wait_until(lambda: len(self.answers) >= goal, f"{more} answers, after {self.failures}")
+
+    def report(self, what):
+        text = f"{what}: {len(self.answers)} requests, {len(self.failures)} failed"
+        print(f"{text}, longest stall {self.longest * 1000:.1f} ms")
+
+    def _keep(self):
+        connection = None
+        while not self._done.wait(self.pause):
+            connection = self._ask(connection, REQUEST)
+        if connection is not None:
+            connection.close()
+
+    def _close(self):
+        while not self._done.wait(self.pause):
+            self._ask(None, LAST_REQUEST)
+
+    def _ask(self, connection, request):
+        """One request; returns the connection if another one may follow on it."""
+        began, sent = time.monotonic(), None
+        try:
+            connection = connection or socket.create_connection(self.address, PATIENCE)
+            connection.sendall(request)
+            sent = time.monotonic()
+            head, body = response(connection)
+            self.longest = max(self.longest, time.monotonic() - began)
+            if not head.startswith(b"HTTP/1.1 200 "):
+                raise OSError(f"status {head[9:12].decode()}")
+            self.answers.append(body)
+            if b"\r\nconnection: close" not in head.lower():
+                return connection
+        except OSError as error:
+            kind = "kept alive" if request is REQUEST else "closing"
+            self.failures.append(Failure(kind, sent, repr(error)))
+        if connection is not None:
+            connection.close()
+        return None
+
+
+def response(connection):
+    """The head and the body of a response with a length."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += more(connection, received)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    while len(body) < length:
+        body += more(connection, head + body)
+    return head, body
+
+
+def more(connection, before):
+    piece = connection.recv(65536)
+    if not piece:
+        raise ConnectionError(f"closed after {len(before)} bytes of a response")
+    return piece

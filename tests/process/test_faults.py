@@ -1,0 +1,290 @@
+"""What the machine refuses, or someone does to the server, costs what it must and no more."""
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import time
+from contextlib import ExitStack
+
+import pytest
+from harness import PATIENCE, read_stat, wait_until
+from servers import GATED, WHO
+
+ERROR = r" error: "
+
+
+# ---- who was killed, and what is known of it
+
+
+def asleep(pid):
+    """Waits until the process waits for something to happen."""
+    wait_until(lambda: read_stat(pid)["state"] == "S", "the process to sleep")
+
+
+@pytest.mark.parametrize("path", ["/wait", None])
+def test_the_line_about_a_kill_says_what_is_known_of_the_worker(serve, path):
+    server = serve(GATED).gate()
+    (worker,) = server.worker_pids()
+    for _ in range(3):
+        assert server.served_by() == worker
+    # The client has its answer before the worker is done with the request.
+    asleep(worker)
+    running = "request=none"
+    with server.connect() as client:
+        if path:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            server.out.wait("began")
+            running = rf'request="GET {path}" for=\d+(\.\d)?s'
+        os.kill(worker, signal.SIGKILL)
+        server.log.wait(
+            rf"error: worker=1 pid={worker} gen=1 died.*: signal 9 \(SIGKILL\), not sent by the "
+            rf"master.*; age=\d+(\.\d)?s peak_rss=[1-9]\d*MiB requests=3 {running}$"
+        )
+
+
+def test_a_server_that_was_suspended_kills_nobody(serve):
+    """As a laptop's lid does it: for longer than the timeout and what comes on top of it."""
+    server = serve(GATED, "--timeout", "0.5").gate()
+    (worker,) = server.worker_pids()
+    # A master that is stopped in the middle of its work would not know that it overslept.
+    server.log.wait("serves main:app")
+    asleep(server.pid)
+    with server.connect() as client:
+        client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.out.wait("began")
+        for pid in (server.pid, worker):
+            os.kill(pid, signal.SIGSTOP)
+            wait_until(lambda pid=pid: read_stat(pid)["state"] == "T", "the process to stop")
+        # Half a second, five of grace, and one that makes it a suspension.
+        time.sleep(7)
+        server.signal(signal.SIGCONT)
+        server.log.wait(r"the master was stopped or suspended: for \S+ nobody is found too slow")
+        os.kill(worker, signal.SIGCONT)
+        # The worker's own clock has gone on.
+        assert client.recv(65536).startswith(b"HTTP/1.1 504 ")
+    assert server.served_by() == worker
+    assert server.log.count(r"stuck|killed|died") == 0
+
+
+# ---- systemd
+
+
+@pytest.fixture
+def notified(tmp_path):
+    """What systemd has: a socket, and its path."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(path))
+        systemd.settimeout(PATIENCE)
+        yield systemd, {"NOTIFY_SOCKET": str(path)}
+
+
+def heard(systemd):
+    message = systemd.recv(4096).decode()
+    return dict(line.split("=", 1) for line in message.splitlines())
+
+
+def test_systemd_hears_of_start_reload_and_stop(serve, notified):
+    systemd, environment = notified
+    server = serve(WHO, env=environment, workers=2)
+    assert heard(systemd)["READY"] == "1"
+    before = time.monotonic_ns() // 1000
+    server.signal(signal.SIGHUP)
+    reloading = heard(systemd)
+    assert reloading["RELOADING"] == "1"
+    # Milliseconds are what the master counts in.
+    assert before - 1000 <= int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+    ready = heard(systemd)
+    assert ready["READY"] == "1" and "gen=2" in ready["STATUS"]
+    server.signal(signal.SIGTERM)
+    assert heard(systemd)["STOPPING"] == "1"
+    assert server.wait() == 0
+
+
+def test_systemd_hears_that_a_reload_has_ended_even_if_badly(serve, notified):
+    systemd, environment = notified
+    server = serve(WHO, env=environment)
+    assert heard(systemd)["READY"] == "1"
+    server.write("main.py", "def (")
+    server.signal(signal.SIGHUP)
+    assert heard(systemd)["RELOADING"] == "1"
+    ready = heard(systemd)
+    assert ready["READY"] == "1" and "gen=1" in ready["STATUS"]
+
+
+def test_the_start_that_fails_is_never_ready(serve, notified):
+    systemd, environment = notified
+    server = serve("def (", env=environment, start=False).launch()
+    assert server.wait() == 3
+    assert select.select([systemd], [], [], 0)[0] == []
+
+
+def test_nobody_to_notify_is_one_line(serve, tmp_path):
+    server = serve(WHO, env={"NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    server.signal(signal.SIGHUP)
+    server.log.wait(r"gen=2 serves")
+    assert server.served_by()
+    assert server.stop() == 0
+    assert server.log.count("cannot notify systemd") == 1
+
+
+# ---- descriptors
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_a_worker_without_descriptors_recovers(serve):
+    server = serve(WHO)
+    (worker,) = server.worker_pids()
+    assert server.served_by() == worker
+    before = descriptors(worker)
+    limit = 1 + max(int(fd) for fd in os.listdir(f"/proc/{worker}/fd"))
+    _, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (limit + 5, hard))
+    short = r"warning: cannot accept connections: .*raise the limit"
+    with ExitStack() as stack:
+        for _ in range(30):
+            client = stack.enter_context(server.connect())
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Half: ")
+        server.log.wait(short)
+    assert server.served_by() == worker
+    wait_until(lambda: descriptors(worker) <= before, "the connections to be closed")
+    assert server.log.count(short) == 1
+    assert server.log.count(ERROR) == 0
+
+    def said():
+        server.served_by()
+        return server.log.count("connections are accepted again")
+
+    wait_until(said, "the end of it to be logged")
+
+
+# ---- logs
+
+
+def test_an_access_log_on_a_full_disk_costs_no_request(serve):
+    server = serve(WHO, "--access-logfile", "/dev/full")
+    (worker,) = server.worker_pids()
+    assert server.served_by() == worker
+    server.log.wait(r"error: access log: cannot write: No space left on device")
+    for _ in range(5):
+        assert server.served_by() == worker
+    assert server.stop() == 0
+    assert server.log.count(ERROR) == 1
+
+
+def serves(server):
+    """Without a log, a start is seen from outside."""
+
+    def answers():
+        with contextlib.suppress(OSError):
+            return server.get()[0] == 200
+
+    wait_until(answers, "the server to answer")
+    return int(server.get()[2])
+
+
+def check_life(server):
+    """Serves, replaces a worker, reloads and stops; without a word."""
+    worker = serves(server)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: worker not in server.session(), "the worker to die")
+    worker = serves(server)
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: serves(server) != worker, "the reload")
+    assert server.stop() == 0
+
+
+def test_an_error_log_on_a_full_disk_does_not_end_the_server(serve):
+    check_life(serve(WHO, "--error-logfile", "/dev/full", start=False).launch())
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_at_the_start(serve, closed):
+    server = serve(GATED, "--access-logfile", "-", start=False)
+    server.arguments = ["sh", "-c", f'exec "$@" {closed}', "sh", *server.arguments]
+    check_life(server.launch())
+
+
+def test_a_reader_of_the_log_that_goes_away_does_not_end_the_server(serve):
+    """`serve 2>&1 | head`: a write gets EPIPE, and must not get SIGPIPE."""
+    server = serve(WHO, "--access-logfile", "-", start=False)
+    server.arguments = ["sh", "-c", '"$@" 2>&1 | head -n 1', "sh", *server.arguments]
+    server.launch()
+    worker = serves(server)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: worker not in server.session(), "the worker to die")
+    serves(server)
+
+
+# ---- bodies
+
+
+def test_a_body_that_cannot_be_spooled_is_answered_500(serve):
+    app = """
+        def app(environ, start_response):
+            body = environ["wsgi.input"].read()
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [str(len(body)).encode()]
+    """
+    server = serve(app, env={"TMPDIR": "/nowhere"})
+    status, headers, _ = server.get("/", "POST", b"x" * 1_000_000)
+    assert (status, headers["Connection"]) == (500, "close")
+    server.log.wait(r"error: cannot keep a request body in /nowhere: No such file")
+    assert server.get("/", "POST", b"x" * 1000)[::2] == (200, b"1000")
+    assert server.stop() == 0
+    assert server.log.count(ERROR) == 1
+
+
+# ---- process 1
+
+#: Leaves a process behind, whose parent ends at once: /orphan says which. /alive?pid looks for it.
+PARENT = """
+    import os, subprocess
+
+    def app(environ, start_response):
+        body = b""
+        if environ["PATH_INFO"] == "/orphan":
+            script = "(read line < gate) > /dev/null & echo $!"
+            body = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE).stdout.strip()
+        elif environ["PATH_INFO"] == "/parent":
+            with open("/proc/" + environ["QUERY_STRING"] + "/stat") as file:
+                body = file.read().split()[3].encode()
+        elif environ["PATH_INFO"] == "/alive":
+            body = str(os.path.exists("/proc/" + environ["QUERY_STRING"])).encode()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [body]
+"""
+
+UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc"]
+
+
+def may_unshare():
+    try:
+        return subprocess.run([*UNSHARE, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not may_unshare(), reason="unshare --pid --fork --mount-proc is not permitted")
+def test_as_process_1_it_reaps_orphans_and_hears_term(serve):
+    server = serve(PARENT, start=False).gate()
+    server.arguments = [*UNSHARE, *server.arguments]
+    server.launch().log.wait(r"master\[1\] info: worker=1 pid=\d+ gen=1 ready")
+    orphan = server.get("/orphan")[2].decode()
+    parent = server.get(f"/parent?{orphan}")[2]
+    assert parent == b"1", "it is the server's now"
+    server.open_gate()
+    wait_until(lambda: server.get(f"/alive?{orphan}")[2] == b"False", "the orphan to be reaped")
+    (master,) = [pid for pid in server.session() if read_stat(pid)["ppid"] == server.pid]
+    os.kill(master, signal.SIGTERM)
+    assert server.wait() == 0
+    server.log.wait(r"SIGTERM.*stopping")
+    server.still_alone()
+    assert server.log.count(ERROR) == 0

@@ -1,0 +1,107 @@
+"""USR2: a new master on the same sockets, and back."""
+
+import os
+import signal
+import socket
+import threading
+
+from harness import wait_until
+from servers import WHO
+
+
+def upgrade(server):
+    """Starts a new master; returns its pid once it serves."""
+    serves = r"serves main:app .*pid=(\d+)\)"
+    server.log.wait(serves)
+    before = server.log.count(serves)
+    server.signal(signal.SIGUSR2)
+    return int(server.log.wait(serves, count=before + 1)[1])
+
+
+class Load:
+    """A kept-alive and a closing client that ask all the time."""
+
+    def __init__(self, server):
+        self.answers, self.failures, self._over = 0, [], threading.Event()
+        kinds = [{}, {"Connection": "close"}]
+        self._threads = [threading.Thread(target=self._ask, args=(server, kind)) for kind in kinds]
+
+    def _ask(self, server, headers):
+        connection = server.http()
+        while not self._over.is_set():
+            try:
+                connection.request("GET", "/", headers=headers)
+                response = connection.getresponse()
+                response.read()
+            except OSError as error:
+                self.failures.append(error)
+                connection.close()
+                continue
+            self.answers += response.status == 200
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_the_new_master_takes_over_without_a_lost_request(serve):
+    server = serve(WHO, "--pid", "pid", workers=2)
+    old, pidfile = server.pid, server.cwd / "pid"
+    with Load(server) as load:
+        new = upgrade(server)
+        assert pidfile.read_text() == f"{old}\n"
+        assert pidfile.with_suffix(".2").read_text() == f"{new}\n"
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+        wait_until(lambda: pidfile.read_text() == f"{new}\n", "the new master to be the server")
+        seen = load.answers
+        wait_until(lambda: load.answers > seen + 50, "the new master to answer")
+    assert load.failures == []
+    assert not pidfile.with_suffix(".2").exists()
+    os.kill(new, signal.SIGTERM)
+    wait_until(lambda: not server.session(), "the new master to end")
+    assert not pidfile.exists()
+
+
+def test_term_to_the_new_master_backs_out(serve):
+    server = serve(WHO, "-b", "unix:sock", "--pid", "pid", workers=2)
+    with Load(server) as load:
+        new = upgrade(server)
+        os.kill(new, signal.SIGTERM)
+        server.log.wait(rf"new master pid={new} has gone")
+        seen = load.answers
+        wait_until(lambda: load.answers > seen + 50, "the old master to answer")
+    assert load.failures == []
+    assert (server.cwd / "pid").read_text() == f"{server.pid}\n"
+    # The socket in the file system is the old one's again.
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(server.cwd / "sock"))
+    # And there may be another try.
+    upgrade(server)
+
+
+def test_a_new_master_that_cannot_start_leaves_the_old_one_serving(serve):
+    server = serve(WHO, "--pid", "pid")
+    server.write("main.py", "def (")
+    server.signal(signal.SIGUSR2)
+    server.log.wait(r"new master pid=\d+ has gone: exit code 3")
+    assert server.served_by() in server.worker_pids()
+    assert server.stop() == 0
+
+
+def test_the_last_master_removes_the_socket_it_inherited(serve):
+    server = serve(WHO, "-b", "unix:sock", bind=False)
+    new = upgrade(server)
+    server.signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    assert (server.cwd / "sock").exists()
+    server.log.wait(r"the old master has gone; this one is the server now")
+    os.kill(new, signal.SIGTERM)
+    wait_until(lambda: not server.session(), "the new master to end")
+    assert not (server.cwd / "sock").exists()
