@@ -428,17 +428,20 @@ impl<'a> Master<'a> {
         watch(&self.poll, ours.as_raw_fd(), mold_token(generation))
             .map_err(Error::io("poll a link"))?;
         self.links.insert(generation, ours);
+        let hooks = self.site.fork_hooks();
+        hooks.before();
         let blocked = Blocked::all();
-        match sys::fork(&blocked) {
-            Ok(ForkResult::Child) => Ok(ControlFlow::Break(End::Mold(link, blocked))),
-            Ok(ForkResult::Parent { child }) => {
-                blocked.restore();
-                Ok(ControlFlow::Continue(child))
-            }
-            Err(errno) => {
-                blocked.restore();
-                Err(Error::System { doing: "fork a mold", errno })
-            }
+        let forked = sys::fork(&blocked);
+        if let Ok(ForkResult::Child) = forked {
+            hooks.child();
+            return Ok(ControlFlow::Break(End::Mold(link, blocked)));
+        }
+        blocked.restore();
+        hooks.parent();
+        match forked {
+            Ok(ForkResult::Parent { child }) => Ok(ControlFlow::Continue(child)),
+            Ok(ForkResult::Child) => unreachable!("it has returned"),
+            Err(errno) => Err(Error::System { doing: "fork a mold", errno }),
         }
     }
 
