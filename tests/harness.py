@@ -19,8 +19,23 @@ import time
 from pathlib import Path
 from signal import SIGTERM
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = os.environ.get("SERVE_BIN", str(ROOT / "target" / "debug" / "serve"))
+
+
+
+def is_script(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except FileNotFoundError:
+        return False
+
+
+#: For what only the binary does. Installed by pip, `serve` is a script of the Python it runs in.
+embedded = pytest.mark.skipif(is_script(BINARY), reason="the interpreter is not the server's choice")
 
 #: Long enough for a loaded machine; no test waits this long unless it fails.
 PATIENCE = 30

@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from harness import wait_until
+from harness import embedded, wait_until
 from servers import WHO
 
 PRELOAD = pytest.mark.parametrize("options", [[], ["--preload"]], ids=["", "preload"])
@@ -47,6 +47,7 @@ def test_workers_and_mold_are_the_masters_children(serve, options):
     assert {status(pid, "PPid") for pid in others} == {str(server.pid)}
 
 
+@embedded
 @PRELOAD
 def test_the_master_runs_no_python(serve, options, tmp_path):
     """Python imports sitecustomize wherever it starts."""

@@ -4,6 +4,7 @@ import time
 from collections import namedtuple
 
 import pytest
+from harness import embedded
 
 # What is wrong, the exit code, how many tracebacks, and the sentence.
 Failure = namedtuple("Failure", "source spec code tracebacks sentence")
@@ -193,21 +194,25 @@ def old_venv(tmp_path):
     return tmp_path
 
 
+@embedded
 def test_a_venv_of_another_version_is_refused(serve, old_venv):
     line = refused_python(serve, "--python", old_venv)
     assert f"--python: {old_venv} was made by Python 3.9" in line
 
 
+@embedded
 def test_an_active_venv_of_another_version_is_refused(serve, old_venv):
     line = refused_python(serve, env={"VIRTUAL_ENV": str(old_venv)})
     assert f"VIRTUAL_ENV: {old_venv} was made by Python 3.9" in line
 
 
+@embedded
 def test_a_python_that_is_not_there_is_refused(serve, tmp_path):
     line = refused_python(serve, "--python", tmp_path / "nowhere")
     assert f"there is no Python at {tmp_path}/nowhere" in line
 
 
+@embedded
 def test_a_folder_that_is_no_venv_is_refused(serve, tmp_path):
     line = refused_python(serve, "--python", tmp_path)
     assert f"there is no Python at {tmp_path}" in line

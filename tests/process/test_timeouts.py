@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import Server, read_all, wait_until
+from harness import Server, embedded, read_all, wait_until
 
 #: Says that it has begun, and waits for as long as its query says.
 APP = """
@@ -370,6 +370,7 @@ def test_only_the_request_that_is_late_is_told(serve):
     assert "the application raised" not in server.log.text()
 
 
+@embedded
 def test_the_module_of_the_application_comes_first(serve):
     app = """
         import serve
