@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 BINARY = os.environ.get("SERVE_BIN", str(ROOT / "target" / "debug" / "serve"))
 
 
-
 def is_script(path):
     try:
         with open(path, "rb") as file:
@@ -35,7 +34,9 @@ def is_script(path):
 
 
 #: For what only the binary does. Installed by pip, `serve` is a script of the Python it runs in.
-embedded = pytest.mark.skipif(is_script(BINARY), reason="the interpreter is not the server's choice")
+embedded = pytest.mark.skipif(
+    is_script(BINARY), reason="the interpreter is not the server's choice"
+)
 
 #: Long enough for a loaded machine; no test waits this long unless it fails.
 PATIENCE = 30

@@ -26,9 +26,10 @@ class Load:
     A connection may only end after a response that announced it. After a failure, a client goes
     on with a new connection. With a `pause` (seconds) between its requests, the clients leave
     the machine idle in part, so that `longest` measures the server rather than the scheduler.
+    Without `kept_alive`, all eight have a connection for each request.
     """
 
-    def __init__(self, server, *, pause=0.0):
+    def __init__(self, server, *, pause=0.0, kept_alive=True):
         self.address = server.address
         self.pause = pause
         self.failures = []
@@ -36,7 +37,7 @@ class Load:
         #: Seconds from the first attempt to the last byte of the answer, at worst.
         self.longest = 0.0
         self._done = threading.Event()
-        kinds = [self._keep, self._close] * 4
+        kinds = [self._keep if kept_alive else self._close, self._close] * 4
         self.clients = len(kinds)
         self._threads = [threading.Thread(target=kind, daemon=True) for kind in kinds]
 
