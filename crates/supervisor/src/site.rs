@@ -99,6 +99,7 @@ impl Plan {
             memory: self.memory_limit,
             drain: ms(self.drain_delay),
             surge: self.max_surge.max(1),
+            news: false,
         })
     }
 }
