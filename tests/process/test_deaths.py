@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
-from harness import read_stat, wait_until
+from harness import is_in_state, wait_until
 from servers import GATED
 
 
@@ -229,7 +229,7 @@ def test_workers_serve_while_the_master_is_stopped(serve):
     server = serve(workers=2)
     doomed, other = server.worker_pids()
     server.signal(signal.SIGSTOP)
-    wait_until(lambda: read_stat(server.pid)["state"] == "T", "the master to stop")
+    wait_until(lambda: is_in_state(server.pid, "T"), "the master to stop")
     os.kill(doomed, signal.SIGKILL)
     wait_until(lambda: doomed not in server.session(), "the worker to die")
     assert server.served_by() == other

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness import read_all, wait_until
-from servers import GATED, WHO
+from harness import descriptors, read_all, wait_until
+from servers import GATED
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
@@ -65,28 +65,39 @@ def test_term_closes_idle_connections_and_does_not_wait_for_them(serve):
 
 
 def listener(path, pid):
-    """Whether a process holds the unix socket that listens at `path`."""
+    """Whether a process holds the unix socket that listens at `path`, as the kernel writes it."""
     table = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
     inodes = {f"socket:[{row[6]}]" for row in table if row[-1] == path and row[5] == "01"}
-    links = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    return not inodes.isdisjoint(links)
+    return not inodes.isdisjoint(descriptors(pid).values())
 
 
 def test_a_client_that_comes_too_late_is_refused_and_not_reset(serve):
     """Once no worker accepts any more, nobody may be let into the queue: it will be reset."""
-    name = f"late-{os.getpid()}"
-    server = serve(WHO, "-b", f"unix:{name}", bind=False)
+    # An abstract one: a file is removed, and then nobody could tell why connecting fails.
+    name = f"@late-{os.getpid()}"
+    address = name.replace("@", "\0")
+    server = serve(LARGE, "-b", f"unix:{name}", bind=False)
     (worker,) = server.worker_pids()
-    with socket.socket(socket.AF_UNIX) as idle:
-        idle.connect(str(server.cwd / name))
-        idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert idle.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert listener(name, worker)
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(address)
+        slow.sendall(GET)
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        # Half of the response is still the worker's: it cannot end before this client has read.
         server.signal(signal.SIGTERM)
         wait_until(lambda: not listener(name, worker), "the worker to close its listener")
-        refused = pytest.raises((ConnectionRefusedError, FileNotFoundError))
-        with socket.socket(socket.AF_UNIX) as late, refused:
-            late.connect(str(server.cwd / name))
+        with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
+            late.connect(address)
+        assert worker in server.worker_pids(), "nobody was there to let anybody in"
+        assert read_all(slow).endswith(b"x" * 1_000_000)
     assert server.wait() == 0
+
+
+LARGE = """
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"x" * 1_000_000]
+"""
 
 
 def test_a_request_that_outlasts_the_graceful_timeout_is_given_up(serve):
@@ -200,15 +211,8 @@ def test_winch_and_then_hup_brings_all_workers_back(serve):
 
 def holders(server, name):
     """Pids of the server's processes that have this file open."""
-    found = set()
-    for pid in server.session():
-        try:
-            links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if str(server.cwd / name) in links:
-            found.add(pid)
-    return found
+    path = str(server.cwd / name)
+    return {pid for pid in server.session() if path in descriptors(pid).values()}
 
 
 def test_usr1_opens_renamed_logs_anew_in_every_process(serve):

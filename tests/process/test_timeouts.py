@@ -1,12 +1,12 @@
 """What happens beside, and to, a request that takes long in a sync worker."""
 
+import os
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
-from harness import Server, read_all, wait_until
+from harness import Server, read_all, read_proc, wait_until
 
 #: Says that it has begun, and waits for as long as its query says.
 APP = """
@@ -101,10 +101,13 @@ def test_a_queued_request_does_not_keep_the_relay_awake(serve):
 
 
 def cpu_seconds(pid):
-    total = 0
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        total += int((thread / "schedstat").read_text().split()[0])
-    return total / 1e9
+    return sum(int(text.split()[0]) for text in of_threads(pid, "schedstat")) / 1e9
+
+
+def of_threads(pid, name):
+    """What /proc says of each thread of a process."""
+    texts = [read_proc(pid, f"task/{thread}/{name}") for thread in os.listdir(f"/proc/{pid}/task")]
+    return [text for text in texts if text is not None]
 
 
 def test_a_stop_is_heard_while_the_application_is_busy(serve):
@@ -150,10 +153,9 @@ def test_a_worker_without_requests_sleeps(serve):
     server = serve(APP)
     server.get()
     (pid,) = server.worker_pids()
-    threads = Path(f"/proc/{pid}/task")
 
     def switches():
-        texts = [(path / "status").read_text() for path in threads.iterdir()]
+        texts = of_threads(pid, "status")
         return [int(re.search(r"\nvoluntary_ctxt_switches:\t(\d+)", text)[1]) for text in texts]
 
     assert len(switches()) == 2
