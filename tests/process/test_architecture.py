@@ -337,7 +337,7 @@ FORKS = """
 
     def sleep(ready):
         os.write(ready, b"!")
-        time.sleep(3)
+        time.sleep(25)
         os._exit(77)  # It took no notice of the signal.
 
     def forked(number):
