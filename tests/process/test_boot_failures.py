@@ -1,6 +1,5 @@
 """A first start that fails ends: one exit code, one sentence, no pidfile, no process."""
 
-import time
 from collections import namedtuple
 
 import pytest
@@ -19,6 +18,9 @@ APP = """
         start_response("200 OK", [])
         return [b"app"]
 """
+
+#: Longer than a test waits: whoever does not end by itself fails it.
+UNHURRIED = ["--boot-timeout", "600", "--graceful-timeout", "600"]
 
 FAILURES = {
     "import raises": failure(
@@ -85,11 +87,9 @@ FAILURES = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_first_start_that_fails_says_why_and_leaves_nothing(serve, name, preload):
     source, spec, code, tracebacks, sentence = FAILURES[name]
-    options = ["--pid", "serve.pid", *(["--preload"] if preload else [])]
+    options = [*UNHURRIED, "--pid", "serve.pid", *(["--preload"] if preload else [])]
     server = serve(source, *options, spec=spec, workers=4, start=False)
-    began = time.monotonic()
     assert server.launch().wait() == code
-    assert time.monotonic() - began < 5
     server.still_alone()
     assert not (server.cwd / "serve.pid").exists()
     # A SyntaxError has no frames, only a place.
@@ -115,12 +115,10 @@ def test_the_traceback_follows_the_sentence(serve):
 
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
 def test_an_import_that_hangs_ends_at_the_boot_timeout(serve, preload):
-    options = ["--boot-timeout", "0.5s", *(["--preload"] if preload else [])]
+    options = [*UNHURRIED, "--boot-timeout", "0.5s", *(["--preload"] if preload else [])]
     source = "import threading\n\nthreading.Event().wait()\n"
     server = serve(source, *options, workers=4, start=False)
-    began = time.monotonic()
     assert server.launch().wait() == 3
-    assert time.monotonic() - began < 5
     assert server.log.count(r"cannot start: .*boot-timeout") == 1
     server.still_alone()
 
