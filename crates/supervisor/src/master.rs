@@ -185,6 +185,7 @@ impl<'a> Master<'a> {
     }
 
     fn turn(&mut self, ready: &Events) -> ControlFlow<End> {
+        self.hear_new_master();
         self.step()?;
         for event in ready {
             match event.token() {
