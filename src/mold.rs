@@ -73,7 +73,7 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         Ok(report) => report,
         Err(refusal) => return refuse(link, refusal),
     };
-    if let Err(error) = link.report(report.as_bytes()) {
+    if let Err(error) = link.report(report.as_bytes(), false) {
         return lost(&error);
     }
     let planned = py.detach(|| link.plan());
@@ -146,6 +146,7 @@ fn obey(py: Python<'_>, mut link: MoldLink, cast: Cast) -> i32 {
                 }
             },
             Ok(Order::Reopen) => logger::reopen(),
+            Ok(Order::News(_)) => {}
             // Its copies of the sockets go before Python's end, which takes its
             // time: while they are open the kernel lets clients in.
             Ok(Order::Leave) => {
