@@ -13,6 +13,7 @@
 
 mod balance;
 mod children;
+mod news;
 mod recycle;
 mod signals;
 #[cfg(test)]
@@ -481,21 +482,6 @@ impl Table {
 
     fn generation_mut(&mut self, id: u32) -> Option<&mut Generation> {
         self.generations.iter_mut().find(|generation| generation.id == id)
-    }
-
-    /// Whether the generation's mold wants to know, and can be told.
-    fn wants_news(&self, id: u32) -> bool {
-        self.generation(id).is_some_and(|generation| {
-            generation.settings.news
-                && generation.phase != Phase::Leaving
-                && matches!(generation.mold, Mold::Alive(_))
-        })
-    }
-
-    fn tell(&mut self, id: Option<u32>, news: News) {
-        if let Some(generation) = id.filter(|id| self.wants_news(*id)) {
-            self.push(Action::News { generation, news });
-        }
     }
 
     fn push(&mut self, action: Action) {
