@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 use nix::unistd::Pid;
-use serve_config::{LogFile, Settings, Workers};
+use serve_config::{Document, LogFile, Remark, Settings, Workers};
 use serve_net::{Address, Listener};
 use serve_supervisor::{Inherited, Launch, Options, Pidfile, Plan, Refusal, Site};
 
 use crate::invocation::Invocation;
-use crate::logger;
 use crate::privileges::Owner;
+use crate::{logger, process, worker};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
@@ -61,6 +61,8 @@ pub(crate) struct House<'a> {
     coming: Option<Settings>,
     workers: u16,
     pidfile: Option<Pidfile>,
+    /// What has been said about the configuration.
+    remarked: Vec<Remark>,
 }
 
 impl<'a> House<'a> {
@@ -77,6 +79,7 @@ impl<'a> House<'a> {
             coming: None,
             workers: 0,
             pidfile: None,
+            remarked: Vec::new(),
         }
     }
 
@@ -102,8 +105,7 @@ impl<'a> House<'a> {
 
     /// What the master must know before any configuration is evaluated.
     pub(crate) fn options(&self) -> Options {
-        let known = self.invocation.file("{}").and_then(|file| self.invocation.resolve(&file));
-        known.map_or_else(
+        self.invocation.foreknown().map_or_else(
             |_| Options::default(),
             |settings| Options { boot_timeout: settings.boot_timeout },
         )
@@ -120,7 +122,8 @@ impl<'a> House<'a> {
 
     fn settings(&mut self, report: &[u8]) -> Result<Settings, Refusal> {
         let usage = |error: serve_config::Error| refusal(2, error.to_string());
-        let file = self.invocation.file(&String::from_utf8_lossy(report)).map_err(usage)?;
+        let document = Document::from_json(&String::from_utf8_lossy(report)).map_err(usage)?;
+        let (file, remarks) = self.invocation.file(&document).map_err(usage)?;
         let settings = self.invocation.resolve(&file);
         if self.place == Place::Foreground && settings.as_ref().is_ok_and(|given| given.daemon) {
             self.place = Place::Misplaced;
@@ -128,14 +131,23 @@ impl<'a> House<'a> {
             log::set_max_level(LevelFilter::Off);
             return Err(refusal(0, "it has to be a daemon".into()));
         }
-        for warning in &file.warnings {
-            log::warn!("{warning}");
-        }
+        self.remark(remarks);
         let settings = settings.map_err(usage)?;
+        worker::able(&settings).map_err(|reason| refusal(2, reason))?;
         if settings.wsgi_app.is_none() {
             return Err(refusal(2, "no application is named: write `serve main:app`, where main.py has a WSGI application called app".into()));
         }
         Ok(settings)
+    }
+
+    /// Says what is odd, and nothing twice, however often it is reloaded.
+    fn remark(&mut self, remarks: Vec<Remark>) {
+        for remark in remarks {
+            if !self.remarked.contains(&remark) {
+                logger::remark(&remark);
+                self.remarked.push(remark);
+            }
+        }
     }
 
     /// Where and for whom files are made from now on.
@@ -259,6 +271,7 @@ impl Site for House<'_> {
         if let Err(reason) = logger::apply(&settings) {
             log::error!("gen={generation}: {reason}; the old file is kept");
         }
+        process::name(settings.proc_name.as_deref());
         for change in self.current.iter().flat_map(|old| old.changes(&settings)) {
             log::info!("gen={generation} {change}");
         }

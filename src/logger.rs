@@ -14,7 +14,7 @@ use env_logger::{Target, WriteStyle};
 use jiff::Zoned;
 use log::{Level, LevelFilter, Record};
 use nix::unistd::{Gid, Uid};
-use serve_config::{LogFile, LogLevel, Settings};
+use serve_config::{LogFile, LogLevel, Remark, Settings};
 
 use crate::privileges::Owner;
 
@@ -96,6 +96,14 @@ pub(crate) fn apply(settings: &Settings) -> Result<(), String> {
     });
     ERRORS.open(&settings.errorlog)?;
     settings.accesslog.as_ref().map_or(Ok(()), |file| ACCESS.open(file))
+}
+
+/// Says what is odd about the configuration.
+pub(crate) fn remark(remark: &Remark) {
+    match remark {
+        Remark::Warning(sentence) => log::warn!("{sentence}"),
+        Remark::Note(sentence) => log::info!("{sentence}"),
+    }
 }
 
 /// Opens the log files anew, after someone has renamed them.

@@ -4,12 +4,14 @@
 //! the one place where the process ends.
 
 mod check;
+mod configuration;
 mod daemon;
 mod house;
 mod invocation;
 mod logger;
 mod mold;
 mod privileges;
+mod process;
 mod worker;
 
 use std::process::ExitCode;

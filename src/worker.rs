@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pyo3::Python;
-use serve_config::Settings;
+use serve_config::{Settings, WorkerClass};
 use serve_http::Limits;
 use serve_net::{AccessLog, Board, Listener, Reactor};
 use serve_python::{App, Control, Options, Order, Origin};
@@ -45,6 +45,17 @@ pub(crate) fn run(
             1
         }
     }
+}
+
+/// Whether this version has what the settings ask of a worker.
+pub(crate) fn able(settings: &Settings) -> Result<(), String> {
+    let class = match settings.worker_class {
+        WorkerClass::Sync => return Ok(()),
+        WorkerClass::Threads => "threads",
+        WorkerClass::Async => "async",
+    };
+    let origin = settings.origin("worker_class");
+    Err(format!("{origin}: worker_class '{class}' is not available in this version yet; use sync"))
 }
 
 /// Loads the application that the settings name.

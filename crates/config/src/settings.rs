@@ -26,6 +26,9 @@ pub struct Settings {
     pub wsgi_app: Option<String>,
     pub python: Option<String>,
     pub chdir: Option<String>,
+    pub pythonpath: Vec<String>,
+    /// Each `NAME=VALUE`.
+    pub raw_env: Vec<String>,
     pub preload_app: bool,
 
     /// At least one address, none empty; not parsed yet.
@@ -52,6 +55,11 @@ pub struct Settings {
     #[serde(with = "canonical")]
     pub max_rss: Option<u64>,
     pub worker_class: WorkerClass,
+    /// From 1.
+    pub threads: u16,
+    /// From 1.
+    pub worker_connections: usize,
+    pub proc_name: Option<String>,
     pub pidfile: Option<String>,
     pub daemon: bool,
 
@@ -163,6 +171,10 @@ impl Workers {
 pub enum WorkerClass {
     /// One request at a time, on the worker's main thread.
     Sync,
+    /// Several at a time, each in a thread.
+    Threads,
+    /// Many at a time, each in a greenlet.
+    Async,
 }
 
 /// Where a log goes.
