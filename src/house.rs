@@ -15,7 +15,7 @@ use serve_supervisor::{Inherited, Launch, Options, Pidfile, Plan, Refusal, Site}
 
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
-use crate::{logger, process, worker};
+use crate::{candidates, logger, process, worker};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
@@ -135,7 +135,7 @@ impl<'a> House<'a> {
         let settings = settings.map_err(usage)?;
         worker::able(&settings).map_err(|reason| refusal(2, reason))?;
         if settings.wsgi_app.is_none() {
-            return Err(refusal(2, "no application is named: write `serve main:app`, where main.py has a WSGI application called app".into()));
+            return Err(refusal(2, nameless(&self.invocation.directory)));
         }
         Ok(settings)
     }
@@ -392,6 +392,19 @@ fn remove_socket(listener: &Listener) {
         && let Err(error) = fs::remove_file(path)
     {
         log::warn!("cannot remove the socket {}: {error}", path.display());
+    }
+}
+
+/// What to type when no application is named.
+fn nameless(directory: &Path) -> String {
+    let help = "`serve --help` shows more";
+    match candidates::find(directory) {
+        Some((application, file)) => format!(
+            "no application is named: write `serve {application}` for the one in {file}; {help}"
+        ),
+        None => format!(
+            "no application is named: write `serve main:app`, where main.py has a WSGI application called app; {help}"
+        ),
     }
 }
 

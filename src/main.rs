@@ -3,6 +3,7 @@
 //! Wiring only. This is the one file that talks to the terminal directly and
 //! the one place where the process ends.
 
+mod candidates;
 mod check;
 mod configuration;
 mod daemon;
