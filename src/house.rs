@@ -61,6 +61,8 @@ pub(crate) struct House<'a> {
     coming: Option<Settings>,
     workers: u16,
     pidfile: Option<Pidfile>,
+    /// The configuration file of the generation that was planned last.
+    config: Option<String>,
     /// What has been said about the configuration.
     remarked: Vec<Remark>,
 }
@@ -79,6 +81,7 @@ impl<'a> House<'a> {
             coming: None,
             workers: 0,
             pidfile: None,
+            config: None,
             remarked: Vec::new(),
         }
     }
@@ -132,6 +135,7 @@ impl<'a> House<'a> {
             return Err(refusal(0, "it has to be a daemon".into()));
         }
         self.remark(remarks);
+        self.config = Some(document.origin).filter(|origin| !origin.is_empty());
         let settings = settings.map_err(usage)?;
         worker::able(&settings).map_err(|reason| refusal(2, reason))?;
         if settings.wsgi_app.is_none() {
@@ -346,10 +350,12 @@ impl Site for House<'_> {
         let mut places: Vec<String> = self.inherited.iter().map(ToString::to_string).collect();
         places.extend(self.bound.values().map(ToString::to_string));
         log::info!(
-            "serve {} serves {app} at {} (workers={} class=sync pid={})",
+            "serve {} serves {app} at {} (workers={} class={} config={} pid={})",
             env!("CARGO_PKG_VERSION"),
-            places.join(" "),
+            logger::strong(&places.join(" ")),
             self.workers,
+            settings.worker_class,
+            self.config.as_deref().unwrap_or("none"),
             std::process::id()
         );
         logger::dismiss(0);
@@ -371,7 +377,10 @@ fn bind(text: &str, settings: &Settings, owner: Option<&Owner>) -> Result<Listen
 
 fn workers(settings: &Settings, generation: u32) -> u16 {
     match settings.workers {
-        Workers::Count(count) => count,
+        Workers::Count(count) => {
+            log::info!("gen={generation} workers={count}: {}", settings.origin("workers"));
+            count
+        }
         Workers::Auto => {
             let cores = serve_config::cores(Path::new("/"));
             log::info!("gen={generation} {cores}");

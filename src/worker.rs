@@ -49,13 +49,13 @@ pub(crate) fn run(
 
 /// Whether this version has what the settings ask of a worker.
 pub(crate) fn able(settings: &Settings) -> Result<(), String> {
-    let class = match settings.worker_class {
-        WorkerClass::Sync => return Ok(()),
-        WorkerClass::Threads => "threads",
-        WorkerClass::Async => "async",
-    };
-    let origin = settings.origin("worker_class");
-    Err(format!("{origin}: worker_class '{class}' is not available in this version yet; use sync"))
+    let (class, origin) = (settings.worker_class, settings.origin("worker_class"));
+    match class {
+        WorkerClass::Sync => Ok(()),
+        WorkerClass::Threads | WorkerClass::Async => Err(format!(
+            "{origin}: worker_class '{class}' is not available in this version yet; use sync"
+        )),
+    }
 }
 
 /// Loads the application that the settings name.

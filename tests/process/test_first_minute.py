@@ -1,10 +1,13 @@
 """What somebody sees who has never used it: a mistake is answered by what to type next."""
 
+import os
+import pty
 import re
+import subprocess
 import sys
 
 import pytest
-from harness import run
+from harness import BINARY, PATIENCE, run
 
 APP = """
 def app(environ, start_response):
@@ -116,3 +119,51 @@ def test_a_module_that_a_package_lacks_is_no_matter_of_environments(place):
     (place / "main.py").write_text("import json.nothing\n")
     line = answer(place, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3)
     assert line.endswith("No module named 'json.nothing'")
+
+
+# ---- the start
+
+
+def test_the_start_tells_what_serves_where_and_why(serve):
+    server = serve(APP, workers=None, start=False)
+    server.write("gunicorn.conf.py", "workers = 2\n")
+    server.start(workers=2)
+    port = server.address[1]
+    server.log.wait(
+        rf"serve \d+\.\d+\.\d+ serves main:app at http://127\.0\.0\.1:{port} "
+        rf"\(workers=2 class=sync config=gunicorn\.conf\.py pid={server.pid}\)$"
+    )
+    server.log.wait(r"gen=1 workers=2: gunicorn\.conf\.py, line 1$")
+    assert "\x1b" not in server.log.text()
+
+
+def read_until(terminal, text):
+    """What a terminal shows, to the end of the line that has `text`."""
+    shown = ""
+    while not re.search(rf"{text}.*\n", shown):
+        shown += os.read(terminal, 4096).decode()
+    return shown
+
+
+def test_in_a_terminal_lines_are_short_and_coloured(tmp_path):
+    (tmp_path / "main.py").write_text(APP)
+    terminal, theirs = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    command = [BINARY, "-w", "1", "-b", "unix:s", "--spew", "main:app"]
+    server = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stderr=theirs, stdout=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    try:
+        shown = read_until(terminal, "serves main:app")
+        server.terminate()
+        assert server.wait(PATIENCE) == 0
+    finally:
+        server.kill()
+        server.wait()
+        os.close(terminal)
+    assert re.search(
+        r"^\x1b\[2m\d\d:\d\d:\d\d\x1b\[0m \x1b\[33mwarning: --spew", shown, re.MULTILINE
+    )
+    assert "\x1b[1;32munix:s\x1b[0m" in shown
+    assert "master[" not in shown

@@ -6,6 +6,7 @@
 //! wiring copies what a crate needs into that crate's own options.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -175,6 +176,16 @@ pub enum WorkerClass {
     Threads,
     /// Many at a time, each in a greenlet.
     Async,
+}
+
+impl fmt::Display for WorkerClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WorkerClass::Sync => "sync",
+            WorkerClass::Threads => "threads",
+            WorkerClass::Async => "async",
+        })
+    }
 }
 
 /// Where a log goes.
