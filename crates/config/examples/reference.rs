@@ -18,6 +18,7 @@ fn main() -> Result<()> {
     let reference = made("docs/reference")?;
     fs::write(reference.join("settings.md"), serve_config::reference())?;
     fs::write(reference.join("serve.schema.json"), serve_config::schema())?;
+    fs::write(folder.join("docs/migrating-from-gunicorn.md"), serve_config::migrating())?;
     clap_mangen::generate_to(serve_config::command_line(), made("share/man/man1")?)?;
     let completions = made("share/completions")?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
