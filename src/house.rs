@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 use nix::unistd::Pid;
-use serve_config::{Document, LogFile, Remark, Settings, Workers};
+use serve_config::{Document, LogFile, Origin, Remark, Settings, Workers};
 use serve_net::{Address, Listener};
 use serve_supervisor::{Inherited, Launch, Options, Pidfile, Plan, Refusal, Site};
 
@@ -347,6 +347,9 @@ impl Site for House<'_> {
     fn serving(&mut self) {
         let Some(settings) = &self.current else { return };
         let app = settings.wsgi_app.as_deref().unwrap_or_default();
+        if let Workers::Count(count) = settings.workers {
+            log::info!("workers={count}: {}", settings.origin("workers"));
+        }
         let mut places: Vec<String> = self.inherited.iter().map(ToString::to_string).collect();
         places.extend(self.bound.values().map(ToString::to_string));
         log::info!(
@@ -377,9 +380,11 @@ fn bind(text: &str, settings: &Settings, owner: Option<&Owner>) -> Result<Listen
 
 fn workers(settings: &Settings, generation: u32) -> u16 {
     match settings.workers {
-        Workers::Count(count) => {
-            log::info!("gen={generation} workers={count}: {}", settings.origin("workers"));
-            count
+        Workers::Count(count) => count,
+        // Who waits for a reload does not want to wait for many workers.
+        Workers::Auto if settings.reload && *settings.origin("workers") == Origin::Default => {
+            log::info!("gen={generation} workers=1: --reload");
+            1
         }
         Workers::Auto => {
             let cores = serve_config::cores(Path::new("/"));

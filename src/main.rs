@@ -13,6 +13,7 @@ mod logger;
 mod mold;
 mod privileges;
 mod process;
+mod reload;
 mod worker;
 
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use serve_net::{AccessLog, Board, Listener, Reactor};
 use serve_python::{App, Control, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
-use crate::logger;
+use crate::{logger, reload};
 
 /// How long a kept-alive connection may still bring a request to a worker that
 /// stops. Closing it at once would cut off a client that is just writing one.
@@ -38,6 +38,11 @@ pub(crate) fn run(
         Ok(app) => app,
         Err(refusal) => return refuse(&refusal),
     };
+    if settings.reload
+        && let Err(reason) = reload::watch(&settings.pythonpath, &settings.reload_extra_files)
+    {
+        log::error!("{reason}");
+    }
     match serve(py, &mut link, settings, listeners, app) {
         Ok(()) => 0,
         Err(reason) => {

@@ -36,6 +36,7 @@ complete -c serve -l queue-timeout -d 'Longest wait of a request for a worker; 0
 complete -c serve -l access-logfile -d 'Log each request to this file; - is stdout' -r
 complete -c serve -l error-logfile -d 'Log the server\'s messages to this file; - is stderr [default: -]' -r
 complete -c serve -l log-level -d 'trace, debug, info, warning, error or critical [default: info]' -r
+complete -c serve -l reload-extra-file -d 'Reload when this file changes, too; repeatable' -r
 complete -c serve -l asgi-loop -r
 complete -c serve -l asgi-lifespan -r
 complete -c serve -l asgi-disconnect-grace-period -r
@@ -43,7 +44,6 @@ complete -c serve -l websocket-max-message-size -r
 complete -c serve -l root-path -r
 complete -c serve -l http-parser -r
 complete -c serve -l reload-engine -r
-complete -c serve -l reload-extra-file -r
 complete -c serve -l worker-tmp-dir -r
 complete -c serve -l paste -r
 complete -c serve -l paste-global -r
@@ -76,7 +76,8 @@ complete -c serve -s D -l daemon -d 'Run in the background'
 complete -c serve -l no-daemon -d 'Run in the background'
 complete -c serve -l initgroups -d 'Also be in all groups that the user is a member of'
 complete -c serve -l no-initgroups -d 'Also be in all groups that the user is a member of'
-complete -c serve -l reload
+complete -c serve -l reload -d 'Reload when a source file changes'
+complete -c serve -l no-reload -d 'Reload when a source file changes'
 complete -c serve -l spew
 complete -c serve -l no-sendfile
 complete -c serve -l reuse-port

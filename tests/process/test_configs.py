@@ -63,7 +63,7 @@ def test_a_file_that_gunicorn_takes_starts_and_serves(configured, name):
 
 def test_what_a_file_computes_reaches_the_server(configured):
     server = configured("environment_loop", env={"GUNICORN_WORKERS": "3", "GUNICORN_TIMEOUT": "9"})
-    server.log.wait(r"gen=1 workers=3: gunicorn\.conf\.py$")
+    server.log.wait(r"info: workers=3: gunicorn\.conf\.py$")
     server.log.wait(r"worker=\d+ .* ready in=", count=3)
 
 

@@ -133,7 +133,7 @@ def test_the_start_tells_what_serves_where_and_why(serve):
         rf"serve \d+\.\d+\.\d+ serves main:app at http://127\.0\.0\.1:{port} "
         rf"\(workers=2 class=sync config=gunicorn\.conf\.py pid={server.pid}\)$"
     )
-    server.log.wait(r"gen=1 workers=2: gunicorn\.conf\.py, line 1$")
+    server.log.wait(r"info: workers=2: gunicorn\.conf\.py, line 1$")
     assert "\x1b" not in server.log.text()
 
 

@@ -166,6 +166,7 @@ const COMMON: &[&str] = &[
     "accesslog",
     "errorlog",
     "loglevel",
+    "reload",
 ];
 
 /// The whole command line, for a man page and completions.

@@ -120,6 +120,9 @@ pub struct Settings {
     pub errorlog: LogFile,
     pub loglevel: LogLevel,
 
+    pub reload: bool,
+    pub reload_extra_files: Vec<String>,
+
     /// Where each value came from that is not the default.
     pub(crate) origins: BTreeMap<String, Origin>,
 }

@@ -9,6 +9,7 @@
 
 mod absent;
 mod classes;
+mod development;
 mod requests;
 mod server;
 
@@ -97,17 +98,18 @@ const RECYCLING: &str = "Recycling";
 const TIMEOUTS: &str = "Timeouts";
 const LIMITS: &str = "Limits";
 const LOGS: &str = "Logs";
+const DEVELOPMENT: &str = "Development";
 
 /// A time that may be 0, and one that may not.
 const FROM_ZERO: Kind = Kind::Seconds { least: Duration::ZERO };
 const ABOVE_ZERO: Kind = Kind::Seconds { least: Duration::from_millis(1) };
 
 /// The rows, by file.
-const FILES: &[&[Row]] = &[server::ROWS, classes::ROWS, requests::ROWS];
+const FILES: &[&[Row]] = &[server::ROWS, classes::ROWS, requests::ROWS, development::ROWS];
 
 /// The headings, in the order of `--help`.
 const GROUPS: &[&str] =
-    &[APPLICATION, SOCKETS, WORKERS, RECYCLING, PRIVILEGES, TIMEOUTS, LIMITS, LOGS];
+    &[APPLICATION, SOCKETS, WORKERS, RECYCLING, PRIVILEGES, TIMEOUTS, LIMITS, LOGS, DEVELOPMENT];
 
 /// All rows, by heading; under one, in the order of the files.
 pub(crate) static TABLE: &[Row] = &by_group::<{ count() }>();

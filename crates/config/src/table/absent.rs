@@ -98,7 +98,6 @@ const CONTROL: &str = "there is no control socket; signals control the server";
 const DIRTY: &str = "there is no second pool of workers; use a task queue for long work";
 const PASTE: &str = "PasteDeploy files are not read; name a factory instead, as in \
                      main:create_app()";
-const DEVELOPMENT: &str = "there is no --reload yet; kill -HUP loads new code";
 
 /// All of them, in the order of gunicorn's documentation.
 pub(crate) static ABSENT: &[Absent] = &[
@@ -110,9 +109,9 @@ pub(crate) static ABSENT: &[Absent] = &[
     needless("http_parser", &["--http-parser"])
         .save("auto")
         .says("requests are always read by compiled code"),
-    missing("reload", &["--reload"]).switch().says(DEVELOPMENT),
-    missing("reload_engine", &["--reload-engine"]).save("auto").says(DEVELOPMENT),
-    missing("reload_extra_files", &["--reload-extra-file"]).says(DEVELOPMENT),
+    needless("reload_engine", &["--reload-engine"])
+        .save("auto")
+        .says("the kernel tells which files change"),
     missing("spew", &["--spew"]).switch().says("py-spy shows what a running worker executes"),
     needless("sendfile", &["--no-sendfile"])
         .switch()
