@@ -248,7 +248,6 @@ const CLASSES: [(&str, &[&str]); 3] = [
             "gevent_pywsgi",
             "gunicorn.workers.ggevent.geventworker",
             "gunicorn.workers.ggevent.geventpywsgiworker",
-            "gunicorn.workers.geventlet.eventletworker",
         ],
     ),
 ];
