@@ -10,6 +10,7 @@
 //! No field has a `Drop` with an effect outside this process: a child drops its copy of all this.
 
 mod health;
+mod succession;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -35,7 +36,7 @@ use crate::signals::{self, Signals};
 use crate::site;
 use crate::sys::{self, Blocked};
 use crate::table::{Action, Child, Event, Refusal, Table};
-use crate::upgrade::{self, Started};
+use crate::upgrade::Started;
 use crate::wire::{self, Received, Socket};
 use crate::worker::{Ms, WorkerId};
 use crate::{Error, Options, Site};
@@ -88,7 +89,7 @@ enum End {
 const SIGNALS: Token = Token(0);
 /// Above the molds' tokens.
 const PREDECESSOR: Token = Token(usize::MAX - 1);
-/// Waking this long after the deadline is no matter of a busy machine: the master was stopped.
+/// So long after the deadline, or between two steps, is no matter of a busy machine: the master was stopped.
 const OVERSLEPT: Ms = 1_000;
 /// Above the workers' tokens.
 const MOLDS: usize = 1 << 16;
@@ -122,6 +123,10 @@ struct Master<'a> {
     notify: Notify,
     /// When a heartbeat has to be looked at, or a weight.
     pulse: Option<Ms>,
+    /// Workers whose heartbeat was found too old: which one it was, and when to look again.
+    suspects: BTreeMap<WorkerId, (Ms, Ms)>,
+    /// When the clock was last looked at.
+    seen: Ms,
 }
 
 impl<'a> Master<'a> {
@@ -159,6 +164,8 @@ impl<'a> Master<'a> {
             scales: Scales::new(Path::new("/proc")),
             notify: Notify::new(|name| std::env::var_os(name)),
             pulse: None,
+            suspects: BTreeMap::new(),
+            seen: monotonic_ms(),
         })
     }
 
@@ -178,7 +185,8 @@ impl<'a> Master<'a> {
                 }
                 _ => {}
             }
-            if deadline.is_some_and(|deadline| monotonic_ms() > deadline + OVERSLEPT) {
+            self.seen = monotonic_ms();
+            if deadline.is_some_and(|deadline| self.seen > deadline + OVERSLEPT) {
                 self.events.push_back(Event::Overslept);
             }
         }
@@ -212,12 +220,24 @@ impl<'a> Master<'a> {
 
     /// Tells the table what was heard, and does what it says, until there is nothing new.
     fn step(&mut self) -> ControlFlow<End> {
-        while let Some(event) = self.events.pop_front() {
-            for action in self.table.step(monotonic_ms(), event) {
+        loop {
+            let now = self.look_at_the_clock();
+            let Some(event) = self.events.pop_front() else { return ControlFlow::Continue(()) };
+            for action in self.table.step(now, event) {
                 self.perform(action)?;
             }
         }
-        ControlFlow::Continue(())
+    }
+
+    /// The master may be stopped anywhere, not only where it sleeps. What was found since then,
+    /// by the clock before or after, is judged when the table knows.
+    fn look_at_the_clock(&mut self) -> Ms {
+        let now = monotonic_ms();
+        if now > self.seen + OVERSLEPT {
+            self.events.push_front(Event::Overslept);
+        }
+        self.seen = now;
+        now
     }
 
     fn hear_signals(&mut self) -> ControlFlow<End> {
@@ -269,7 +289,9 @@ impl<'a> Master<'a> {
         while let Some(link) = self.links.get(&generation) {
             let event = match link.receive() {
                 Ok(Received::Nothing) => return,
-                Ok(Received::Message(ToMaster::Report, fds)) => self.plan(generation, fds),
+                Ok(Received::Message(ToMaster::Report { news }, fds)) => {
+                    self.plan(generation, fds, news)
+                }
                 Ok(Received::Message(ToMaster::Ready, _)) => Event::MoldReady { generation },
                 Ok(Received::Message(ToMaster::Failed { code, message }, _)) => {
                     Event::Refused { generation, refusal: Refusal { code, message } }
@@ -291,12 +313,12 @@ impl<'a> Master<'a> {
     }
 
     /// Turns a report into a plan, and sends it to the mold.
-    fn plan(&mut self, generation: u32, mut fds: Vec<OwnedFd>) -> Event {
+    fn plan(&mut self, generation: u32, mut fds: Vec<OwnedFd>, news: bool) -> Event {
         let mut planned = || -> Result<Settings, Refusal> {
             let report = fds.pop().ok_or_else(|| Error::Link("a report without a file".into()));
             let report = report.and_then(wire::unblob).map_err(refusal)?;
             let plan = self.site.plan(generation, &report)?;
-            let settings = plan.settings()?;
+            let settings = Settings { news, ..plan.settings()? };
             let blob = wire::blob(&plan.blob).map_err(refusal)?;
             let fds: Vec<BorrowedFd<'_>> =
                 [&blob].into_iter().chain(&plan.listeners).map(AsFd::as_fd).collect();
@@ -341,6 +363,7 @@ impl<'a> Master<'a> {
             Action::CloseMold { generation } => self.close_link(generation),
             Action::ReopenLogs => self.site.reopen_logs(),
             Action::ReopenMold { generation } => self.tell(generation, &ToMold::Reopen),
+            Action::News { generation, news } => self.tell(generation, &ToMold::News(news)),
             Action::Settled { generation } => self.site.settled(generation),
             Action::Abandoned { generation } => self.site.abandoned(generation),
             Action::Serving => self.site.serving(),
@@ -376,36 +399,6 @@ impl<'a> Master<'a> {
         ControlFlow::Continue(())
     }
 
-    /// The service goes on without this process if a new master is there.
-    fn say_goodbye(&mut self) {
-        match self.table.new_master() {
-            Some(pid) => self.notify.main_pid(pid),
-            None => self.notify.stopping(),
-        }
-    }
-
-    fn upgrade(&mut self) -> Result<Event, String> {
-        if self.predecessor.is_some() {
-            return Err("the old master of the last upgrade is still there".to_owned());
-        }
-        let started = upgrade::start(self.site.upgrade()?, &self.lifeline.0);
-        let started = started.map_err(|error| error.to_string())?;
-        let pid = started.pid;
-        self.started = Some(started);
-        self.site.upgraded(pid);
-        Ok(Event::Upgraded { pid })
-    }
-
-    /// The old master has gone: nothing is ever written to its lifeline.
-    fn take_over(&mut self) {
-        if let Some(lifeline) = self.predecessor.take() {
-            self.unwatch(lifeline.as_raw_fd());
-            log::info!("the old master has gone; this one is the server now");
-            self.notify.main_pid(getpid());
-            self.site.promoted();
-        }
-    }
-
     fn fork_mold(&mut self, generation: u32) -> ControlFlow<End> {
         match self.try_fork_mold(generation) {
             Ok(ControlFlow::Continue(pid)) => {
@@ -428,17 +421,20 @@ impl<'a> Master<'a> {
         watch(&self.poll, ours.as_raw_fd(), mold_token(generation))
             .map_err(Error::io("poll a link"))?;
         self.links.insert(generation, ours);
+        let hooks = self.site.fork_hooks();
+        hooks.before();
         let blocked = Blocked::all();
-        match sys::fork(&blocked) {
-            Ok(ForkResult::Child) => Ok(ControlFlow::Break(End::Mold(link, blocked))),
-            Ok(ForkResult::Parent { child }) => {
-                blocked.restore();
-                Ok(ControlFlow::Continue(child))
-            }
-            Err(errno) => {
-                blocked.restore();
-                Err(Error::System { doing: "fork a mold", errno })
-            }
+        let forked = sys::fork(&blocked);
+        if let Ok(ForkResult::Child) = forked {
+            hooks.child();
+            return Ok(ControlFlow::Break(End::Mold(link, blocked)));
+        }
+        blocked.restore();
+        hooks.parent();
+        match forked {
+            Ok(ForkResult::Parent { child }) => Ok(ControlFlow::Continue(child)),
+            Ok(ForkResult::Child) => unreachable!("it has returned"),
+            Err(errno) => Err(Error::System { doing: "fork a mold", errno }),
         }
     }
 

@@ -30,6 +30,7 @@ use nix::unistd::Pid;
 
 use self::upgrade::Upgrade;
 use crate::death::{Ending, Remains, Span};
+use crate::link::News;
 use crate::mold::{Backoff, Generation, Mold, Phase, Settings};
 use crate::worker::{Ms, State, Worker, WorkerId};
 
@@ -152,6 +153,11 @@ pub(crate) enum Action {
     ReopenMold {
         generation: u32,
     },
+    /// Tell the mold, which wants to know.
+    News {
+        generation: u32,
+        news: News,
+    },
     Settled {
         generation: u32,
     },
@@ -263,6 +269,9 @@ impl Table {
             self.balance(now);
             self.settle(now);
             self.start_generation(now);
+        } else if self.workers.values().all(|worker| worker.pid.is_none()) {
+            // An order that is still open is answered by the mold's end.
+            self.leave_all(now, None);
         }
         self.sweep();
         self.deadline = self.next_deadline(now);
@@ -469,6 +478,21 @@ impl Table {
 
     fn generation_mut(&mut self, id: u32) -> Option<&mut Generation> {
         self.generations.iter_mut().find(|generation| generation.id == id)
+    }
+
+    /// Whether the generation's mold wants to know, and can be told.
+    fn wants_news(&self, id: u32) -> bool {
+        self.generation(id).is_some_and(|generation| {
+            generation.settings.news
+                && generation.phase != Phase::Leaving
+                && matches!(generation.mold, Mold::Alive(_))
+        })
+    }
+
+    fn tell(&mut self, id: Option<u32>, news: News) {
+        if let Some(generation) = id.filter(|id| self.wants_news(*id)) {
+            self.push(Action::News { generation, news });
+        }
     }
 
     fn push(&mut self, action: Action) {
