@@ -26,7 +26,7 @@ VENV := $(CURDIR)/.venv
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
 .PHONY: build run test lint arch gen fuzz wheel test-pythons clean help
-.PHONY: debug test-rust test-python settings-page check-gen check-python
+.PHONY: debug test-rust test-python pages check-gen check-python
 
 build: check-python ## build the server: target/release/serve
 	$(CARGO) build --release
@@ -81,16 +81,18 @@ lint: check-python check-gen $(VENV)/has-tests ## formatting, clippy, ruff, lice
 arch: $(VENV)/has-tests ## only the walls: who may depend on whom
 	$(VENV)/bin/python -m pytest -q tests/arch
 
-gen: settings-page ## write docs/reference/settings.md anew
-	cp $(TARGET)/settings.md docs/reference/settings.md
+gen: pages ## write anew what is made from the table of settings
+	cp -r $(TARGET)/gen/. .
 
-check-gen: settings-page
-	@diff -u docs/reference/settings.md $(TARGET)/settings.md \
-		|| { echo 'docs/reference/settings.md is out of date: make gen' >&2; exit 1; }
+check-gen: pages
+	@cd $(TARGET)/gen && find . -type f | while read -r page; do \
+		diff -u "$(CURDIR)/$$page" "$$page" \
+			|| { echo "$$page is out of date: make gen" >&2; exit 1; }; \
+	done
 
-settings-page:
-	@mkdir -p $(TARGET) docs/reference
-	@$(CARGO) run --quiet --package serve-config --example reference > $(TARGET)/settings.md
+pages:
+	@rm -rf $(TARGET)/gen
+	@$(CARGO) run --quiet --package serve-config --example reference $(TARGET)/gen
 
 fuzz: ## fuzz the HTTP parser for FUZZ_SECONDS
 	@$(CARGO) fuzz --version >/dev/null 2>&1 \

@@ -1,4 +1,4 @@
-"""A configuration for `serve`. Try it from this folder: `serve -c serve.conf.py hello:app`.
+"""A configuration for `serve`. Try it from this folder: `serve hello:app`.
 
 This is ordinary Python: every setting is a variable, and the names are gunicorn's wherever
 the meaning is the same. A flag on the command line wins over this file. Leave out what you

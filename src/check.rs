@@ -19,7 +19,11 @@ pub(crate) fn config(invocation: &Invocation) -> i32 {
         invocation.enter(settings).map_err(|reason| refused(&reason))?;
         let assumed = owner.map_or(Ok(()), |owner| owner.assume());
         assumed.map_err(|reason| refused(&reason))?;
-        worker::load(py, settings).map(drop).map_err(|refusal| worker::refuse(&refusal))
+        let furnished = mold::furnish(py, settings);
+        furnished
+            .and_then(|()| worker::load(py, settings))
+            .map(drop)
+            .map_err(|refusal| worker::refuse(&refusal))
     })
 }
 
@@ -53,12 +57,14 @@ fn looked(
 }
 
 fn settings(py: Python<'_>, invocation: &Invocation) -> Result<Settings, i32> {
-    let json = mold::evaluate(py, invocation).map_err(|refusal| worker::refuse(&refusal))?;
-    let file = invocation.file(&json).map_err(|error| refused(&error.to_string()))?;
-    for warning in &file.warnings {
-        log::warn!("{warning}");
+    let usage = |error: serve_config::Error| refused(&error.to_string());
+    let document = mold::evaluate(py, invocation).map_err(|refusal| worker::refuse(&refusal))?;
+    let (file, remarks) = invocation.file(&document).map_err(usage)?;
+    for remark in &remarks {
+        logger::remark(remark);
     }
-    let settings = invocation.resolve(&file).map_err(|error| refused(&error.to_string()))?;
+    let settings = invocation.resolve(&file).map_err(usage)?;
+    worker::able(&settings).map_err(|reason| refused(&reason))?;
     for text in &settings.bind {
         Address::parse(text).map_err(|reason| refused(&reason))?;
     }

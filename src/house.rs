@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use nix::unistd::Pid;
 use pyo3::Python;
-use serve_config::{LogFile, Settings, Workers};
+use serve_config::{Document, LogFile, Origin, Remark, Settings, Workers};
 use serve_net::{Address, Listener};
 use serve_supervisor::{ForkHooks, Inherited, Launch, Options, Pidfile, Plan, Refusal, Site};
 
 use crate::invocation::Invocation;
-use crate::logger;
 use crate::mold::Hooks;
 use crate::privileges::Owner;
+use crate::{candidates, logger, process, worker};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
@@ -92,6 +92,10 @@ pub(crate) struct House<'a> {
     coming: Option<Settings>,
     workers: u16,
     pidfile: Option<Pidfile>,
+    /// The configuration file of the generation that was planned last.
+    config: Option<String>,
+    /// What has been said about the configuration.
+    remarked: Vec<Remark>,
 }
 
 impl<'a> House<'a> {
@@ -114,6 +118,8 @@ impl<'a> House<'a> {
             coming: None,
             workers: 0,
             pidfile: None,
+            config: None,
+            remarked: Vec::new(),
         }
     }
 
@@ -147,8 +153,7 @@ impl<'a> House<'a> {
 
     /// What the master must know before any configuration is evaluated.
     pub(crate) fn options(&self) -> Options {
-        let known = self.invocation.file("{}").and_then(|file| self.invocation.resolve(&file));
-        known.map_or_else(
+        self.invocation.foreknown().map_or_else(
             |_| Options::default(),
             |settings| Options { boot_timeout: settings.boot_timeout },
         )
@@ -165,7 +170,8 @@ impl<'a> House<'a> {
 
     fn settings(&mut self, report: &[u8]) -> Result<Settings, Refusal> {
         let usage = |error: serve_config::Error| refusal(2, error.to_string());
-        let file = self.invocation.file(&String::from_utf8_lossy(report)).map_err(usage)?;
+        let document = Document::from_json(&String::from_utf8_lossy(report)).map_err(usage)?;
+        let (file, remarks) = self.invocation.file(&document).map_err(usage)?;
         let settings = self.invocation.resolve(&file);
         if self.place == Place::Foreground && settings.as_ref().is_ok_and(|given| given.daemon) {
             self.place = Place::Misplaced;
@@ -173,14 +179,24 @@ impl<'a> House<'a> {
             log::set_max_level(LevelFilter::Off);
             return Err(refusal(0, "it has to be a daemon".into()));
         }
-        for warning in &file.warnings {
-            log::warn!("{warning}");
-        }
+        self.remark(remarks);
+        self.config = Some(document.origin).filter(|origin| !origin.is_empty());
         let settings = settings.map_err(usage)?;
+        worker::able(&settings).map_err(|reason| refusal(2, reason))?;
         if settings.wsgi_app.is_none() {
-            return Err(refusal(2, "no application is named: write `serve main:app`, where main.py has a WSGI application called app".into()));
+            return Err(refusal(2, nameless(&self.invocation.directory)));
         }
         Ok(settings)
+    }
+
+    /// Says what is odd, and nothing twice, however often it is reloaded.
+    fn remark(&mut self, remarks: Vec<Remark>) {
+        for remark in remarks {
+            if !self.remarked.contains(&remark) {
+                logger::remark(&remark);
+                self.remarked.push(remark);
+            }
+        }
     }
 
     /// Where and for whom files are made from now on.
@@ -304,6 +320,7 @@ impl Site for House<'_> {
         if let Err(reason) = logger::apply(&settings) {
             log::error!("gen={generation}: {reason}; the old file is kept");
         }
+        process::name(settings.proc_name.as_deref());
         for change in self.current.iter().flat_map(|old| old.changes(&settings)) {
             log::info!("gen={generation} {change}");
         }
@@ -386,13 +403,18 @@ impl Site for House<'_> {
         }
         let Some(settings) = &self.current else { return };
         let app = settings.wsgi_app.as_deref().unwrap_or_default();
+        if let Workers::Count(count) = settings.workers {
+            log::info!("workers={count}: {}", settings.origin("workers"));
+        }
         let mut places: Vec<String> = self.inherited.iter().map(ToString::to_string).collect();
         places.extend(self.bound.values().map(ToString::to_string));
         log::info!(
-            "serve {} serves {app} at {} (workers={} class=sync pid={})",
+            "serve {} serves {app} at {} (workers={} class={} config={} pid={})",
             env!("CARGO_PKG_VERSION"),
-            places.join(" "),
+            logger::strong(&places.join(" ")),
             self.workers,
+            settings.worker_class,
+            self.config.as_deref().unwrap_or("none"),
             std::process::id()
         );
         logger::dismiss(0);
@@ -415,6 +437,11 @@ fn bind(text: &str, settings: &Settings, owner: Option<&Owner>) -> Result<Listen
 fn workers(settings: &Settings, generation: u32) -> u16 {
     match settings.workers {
         Workers::Count(count) => count,
+        // Who waits for a reload does not want to wait for many workers.
+        Workers::Auto if settings.reload && *settings.origin("workers") == Origin::Default => {
+            log::info!("gen={generation} workers=1: --reload");
+            1
+        }
         Workers::Auto => {
             let cores = serve_config::cores(Path::new("/"));
             log::info!("gen={generation} {cores}");
@@ -435,6 +462,19 @@ fn remove_socket(listener: &Listener) {
         && let Err(error) = fs::remove_file(path)
     {
         log::warn!("cannot remove the socket {}: {error}", path.display());
+    }
+}
+
+/// What to type when no application is named.
+fn nameless(directory: &Path) -> String {
+    let help = "`serve --help` shows more";
+    match candidates::find(directory) {
+        Some((application, file)) => format!(
+            "no application is named: write `serve {application}` for the one in {file}; {help}"
+        ),
+        None => format!(
+            "no application is named: write `serve main:app`, where main.py has a WSGI application called app; {help}"
+        ),
     }
 }
 

@@ -7,27 +7,20 @@ use std::io;
 use std::path::PathBuf;
 
 use nix::sys::stat::{Mode, umask};
-use serve_config::{Action, Error, Layer, Settings};
+use serve_config::{Action, Document, Environment, Error, Layer, Remark, Settings};
 
 /// The command line, the environment and the directory the server was started
 /// in.
 pub(crate) struct Invocation {
     pub(crate) action: Action,
-    /// The configuration file, as the operator wrote it.
+    /// The configuration file, if the operator has named one.
     pub(crate) config: Option<String>,
     /// What relative paths are relative to, unless `chdir` says otherwise.
     pub(crate) directory: PathBuf,
     /// The file mode creation mask, unless `umask` says otherwise.
     mask: Mode,
     command_line: Layer,
-    environment: Layer,
-}
-
-/// A configuration file's settings, and what is odd about them.
-#[derive(Default)]
-pub(crate) struct File {
-    layer: Layer,
-    pub(crate) warnings: Vec<String>,
+    environment: Environment,
 }
 
 impl Invocation {
@@ -37,41 +30,45 @@ impl Invocation {
         let directory = env::current_dir().map_err(|error: io::Error| {
             Error::Usage(format!("cannot find the working directory: {error}"))
         })?;
+        let variable = |name: &str| Some(env::var_os(name)?.to_string_lossy().into_owned());
+        let environment = serve_config::from_env(variable)?;
+        let asked = environment.action.clone().filter(|_| cli.action == Action::Run);
         Ok(Self {
-            environment: serve_config::from_env(|name| env::var(name).ok())?,
-            action: cli.action,
-            config: cli.config,
+            action: asked.unwrap_or(cli.action),
+            config: cli.config.or_else(|| environment.config.clone()),
+            environment,
             command_line: cli.layer,
             directory,
             mask: mask(),
         })
     }
 
-    /// Reads what the evaluation of the configuration file has reported.
-    pub(crate) fn file(&self, json: &str) -> Result<File, Error> {
-        let Some(path) = &self.config else { return Ok(File::default()) };
-        let (layer, warnings) = serve_config::from_json(path, json)?;
-        Ok(File { layer, warnings })
-    }
-
     /// All sources, the strongest last.
-    pub(crate) fn resolve(&self, file: &File) -> Result<Settings, Error> {
+    pub(crate) fn resolve(&self, file: &Layer) -> Result<Settings, Error> {
         serve_config::resolve(&[
-            file.layer.clone(),
-            self.environment.clone(),
+            self.environment.platform.clone(),
+            file.clone(),
+            self.environment.layer.clone(),
             self.command_line.clone(),
         ])
     }
 
-    /// Whether flag or variable ask for a daemon; the file may, too.
-    pub(crate) fn daemon(&self) -> bool {
-        self.resolve(&File::default()).is_ok_and(|settings| settings.daemon)
+    /// What is known before a configuration file is read.
+    pub(crate) fn foreknown(&self) -> Result<Settings, Error> {
+        self.resolve(&Layer::default())
     }
 
-    /// The configuration file's full path: a later `chdir` must not move it.
-    pub(crate) fn config_path(&self) -> Option<String> {
-        let path = self.config.as_ref()?;
-        Some(self.directory.join(path).to_string_lossy().into_owned())
+    /// Checks what a configuration file says, and remarks on all sources.
+    pub(crate) fn file(&self, document: &Document) -> Result<(Layer, Vec<Remark>), Error> {
+        let file = serve_config::from_file(document)?;
+        let layers = [&file, &self.environment.layer, &self.command_line];
+        let remarks = layers.into_iter().flat_map(Layer::remarks).cloned().collect();
+        Ok((file, remarks))
+    }
+
+    /// Whether flag or variable ask for a daemon; the file may, too.
+    pub(crate) fn daemon(&self) -> bool {
+        self.foreknown().is_ok_and(|settings| settings.daemon)
     }
 
     /// Relative paths in the settings are relative to `chdir`, as in gunicorn,

@@ -4,13 +4,17 @@
 //!
 //! Wiring only. This is the one file that talks to the terminal directly.
 
+mod candidates;
 mod check;
+mod configuration;
 mod daemon;
 mod house;
 mod invocation;
 mod logger;
 mod mold;
 mod privileges;
+mod process;
+mod reload;
 mod worker;
 
 use std::ffi::OsString;

@@ -14,7 +14,7 @@ use env_logger::{Target, WriteStyle};
 use jiff::Zoned;
 use log::{Level, LevelFilter, Record};
 use nix::unistd::{Gid, Uid};
-use serve_config::{LogFile, LogLevel, Settings};
+use serve_config::{LogFile, LogLevel, Remark, Settings};
 
 use crate::privileges::Owner;
 
@@ -98,6 +98,14 @@ pub(crate) fn apply(settings: &Settings) -> Result<(), String> {
     settings.accesslog.as_ref().map_or(Ok(()), |file| ACCESS.open(file))
 }
 
+/// Says what is odd about the configuration.
+pub(crate) fn remark(remark: &Remark) {
+    match remark {
+        Remark::Warning(sentence) => log::warn!("{sentence}"),
+        Remark::Note(sentence) => log::info!("{sentence}"),
+    }
+}
+
 /// Opens the log files anew, after someone has renamed them.
 pub(crate) fn reopen() {
     for sink in [&ERRORS, &ACCESS] {
@@ -108,12 +116,6 @@ pub(crate) fn reopen() {
 }
 
 fn line(record: &Record<'_>) -> String {
-    let (before, after) = match (ERRORS.is_terminal(), record.level()) {
-        (true, Level::Error) => ("\x1b[31m", "\x1b[0m"),
-        (true, Level::Warn) => ("\x1b[33m", "\x1b[0m"),
-        (true, Level::Debug | Level::Trace) => ("\x1b[2m", "\x1b[0m"),
-        _ => ("", ""),
-    };
     let level = match record.level() {
         Level::Error => "error",
         Level::Warn => "warning",
@@ -121,9 +123,32 @@ fn line(record: &Record<'_>) -> String {
         Level::Debug => "debug",
         Level::Trace => "trace",
     };
+    if ERRORS.is_terminal() {
+        return short(record, level);
+    }
     let role = ROLE.lock().unwrap_or_else(PoisonError::into_inner);
     let time = Zoned::now().strftime("%Y-%m-%d %H:%M:%S%.3f %z").to_string();
-    format!("{time} {role}[{}] {before}{level}{after}: {}", process::id(), record.args())
+    format!("{time} {role}[{}] {level}: {}", process::id(), record.args())
+}
+
+/// For a person at a terminal: the time of day, and colours for what is not
+/// ordinary.
+fn short(record: &Record<'_>, level: &str) -> String {
+    let colour = match record.level() {
+        Level::Error => "31",
+        Level::Warn => "33",
+        Level::Info => "0",
+        Level::Debug | Level::Trace => "2",
+    };
+    let word = if record.level() == Level::Info { "" } else { level };
+    let colon = if word.is_empty() { "" } else { ": " };
+    let time = Zoned::now().strftime("%H:%M:%S").to_string();
+    format!("\x1b[2m{time}\x1b[0m \x1b[{colour}m{word}{colon}{}\x1b[0m", record.args())
+}
+
+/// What shall catch the eye of a person at a terminal.
+pub(crate) fn strong(text: &str) -> String {
+    if ERRORS.is_terminal() { format!("\x1b[1;32m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 impl Sink {

@@ -6,13 +6,13 @@ use std::os::fd::OwnedFd;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use pyo3::Python;
-use serve_config::Settings;
-use serve_python::{App, Home, Interpreter, Preloaded};
+use serve_config::{Document, Settings};
+use serve_python::{App, Home, Interpreter, Preloaded, Refusal};
 use serve_supervisor::{ForkHooks, Forked, MoldLink, Order, Planned};
 
-use crate::invocation::{File, Invocation};
+use crate::invocation::Invocation;
 use crate::privileges::Owner;
-use crate::{logger, worker};
+use crate::{configuration, logger, process, worker};
 
 /// CPython's own hooks around a fork.
 pub(crate) struct Hooks<'py>(pub(crate) Python<'py>);
@@ -53,7 +53,7 @@ pub(crate) fn run(invocation: &Invocation, link: MoldLink) -> i32 {
 /// The interpreter, as the command line and the environment choose it; the
 /// configuration file cannot, since it is read by it.
 pub(crate) fn start(invocation: &Invocation) -> Result<Interpreter, String> {
-    let settings = invocation.resolve(&File::default()).map_err(|error| error.to_string())?;
+    let settings = invocation.foreknown().map_err(|error| error.to_string())?;
     let app = settings.wsgi_app.as_deref().unwrap_or_default();
     let arguments = ["serve", app];
     if let Some(interpreter) = Interpreter::around(settings.python.as_deref(), &arguments)? {
@@ -73,7 +73,7 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         Ok(report) => report,
         Err(refusal) => return refuse(link, refusal),
     };
-    if let Err(error) = link.report(report.as_bytes(), false) {
+    if let Err(error) = link.report(report.to_json().as_bytes(), false) {
         return lost(&error);
     }
     let planned = py.detach(|| link.plan());
@@ -86,7 +86,10 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         Ok(settings) => settings,
         Err(reason) => return give_up(link, 2, reason),
     };
-    let app = match settings.preload_app.then(|| preload(py, &settings)).transpose() {
+    let furnished = furnish(py, &settings);
+    let app =
+        furnished.and_then(|()| settings.preload_app.then(|| preload(py, &settings)).transpose());
+    let app = match app {
         Ok(app) => app,
         Err(refusal) => return refuse(link, refusal),
     };
@@ -96,16 +99,16 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
     obey(py, link, Cast { settings, listeners, app })
 }
 
-/// The configuration file's plain names as JSON; `{}` without a file.
-pub(crate) fn evaluate(
-    py: Python<'_>,
-    invocation: &Invocation,
-) -> Result<String, serve_python::Refusal> {
+/// What the configuration file says.
+pub(crate) fn evaluate(py: Python<'_>, invocation: &Invocation) -> Result<Document, Refusal> {
     serve_python::guard(py)?;
-    match invocation.config_path() {
-        Some(path) => serve_python::evaluate_config(py, &path),
-        None => Ok("{}".to_owned()),
-    }
+    configuration::read(py, invocation)
+}
+
+/// What the application finds when it is loaded.
+pub(crate) fn furnish(py: Python<'_>, settings: &Settings) -> Result<(), Refusal> {
+    serve_python::set_environment(py, &settings.raw_env)?;
+    serve_python::insert_directories(py, &settings.pythonpath)
 }
 
 fn settle(invocation: &Invocation, blob: &[u8]) -> Result<Settings, String> {
@@ -115,6 +118,7 @@ fn settle(invocation: &Invocation, blob: &[u8]) -> Result<Settings, String> {
     let owner = Owner::find(&settings)?;
     logger::belong_to(owner.as_ref());
     logger::apply(&settings)?;
+    process::name(settings.proc_name.as_deref());
     // From here on nothing needs a privilege, and the application comes next.
     if let Some(owner) = owner {
         owner.assume()?;
@@ -124,7 +128,7 @@ fn settle(invocation: &Invocation, blob: &[u8]) -> Result<Settings, String> {
     Ok(settings)
 }
 
-fn preload(py: Python<'_>, settings: &Settings) -> Result<App, serve_python::Refusal> {
+fn preload(py: Python<'_>, settings: &Settings) -> Result<App, Refusal> {
     let app = worker::load(py, settings)?;
     let Preloaded { threads } = Preloaded::settle(py)?;
     if !threads.is_empty() {
@@ -146,6 +150,7 @@ fn obey(py: Python<'_>, mut link: MoldLink, cast: Cast) -> i32 {
                 }
             },
             Ok(Order::Reopen) => logger::reopen(),
+            // It has asked for none.
             Ok(Order::News(_)) => {}
             // Its copies of the sockets go before Python's end, which takes its
             // time: while they are open the kernel lets clients in.
@@ -159,7 +164,7 @@ fn obey(py: Python<'_>, mut link: MoldLink, cast: Cast) -> i32 {
 }
 
 /// The master says the sentence; where Python has more to say, it is said here.
-fn refuse(link: MoldLink, refusal: serve_python::Refusal) -> i32 {
+fn refuse(link: MoldLink, refusal: Refusal) -> i32 {
     if let Some(traceback) = &refusal.traceback {
         log::error!("gen={}:\n{}", link.generation(), traceback.trim_end());
     }

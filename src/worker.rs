@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pyo3::Python;
-use serve_config::Settings;
+use serve_config::{Settings, WorkerClass};
 use serve_http::Limits;
 use serve_net::{AccessLog, Board, Company, Listener, Reactor};
 use serve_python::{App, Control, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
-use crate::logger;
+use crate::{logger, reload};
 
 /// How long a kept-alive connection may still bring a request to a worker that
 /// stops. Closing it at once would cut off a client that is just writing one.
@@ -38,12 +38,28 @@ pub(crate) fn run(
         Ok(app) => app,
         Err(refusal) => return refuse(&refusal),
     };
+    if settings.reload
+        && let Err(reason) = reload::watch(&settings.pythonpath, &settings.reload_extra_files)
+    {
+        log::error!("{reason}");
+    }
     match serve(py, &mut link, settings, listeners, app) {
         Ok(()) => 0,
         Err(reason) => {
             log::error!("worker={} cannot go on: {reason}", link.id());
             1
         }
+    }
+}
+
+/// Whether this version has what the settings ask of a worker.
+pub(crate) fn able(settings: &Settings) -> Result<(), String> {
+    let (class, origin) = (settings.worker_class, settings.origin("worker_class"));
+    match class {
+        WorkerClass::Sync => Ok(()),
+        WorkerClass::Threads | WorkerClass::Async => Err(format!(
+            "{origin}: worker_class '{class}' is not available in this version yet; use sync"
+        )),
     }
 }
 

@@ -6,6 +6,7 @@ wrong ends in a Refusal: an exit code and one sentence that says what to do.
 
 import ast
 import difflib
+import enum
 import importlib
 import inspect
 import os
@@ -44,7 +45,8 @@ def import_module(name):
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-            raise Refusal(*raised(f"importing '{name}'", error)) from None
+            code, sentence, trace = raised(f"importing '{name}'", error)
+            raise Refusal(code, sentence + missing_package(error.name), trace) from None
         raise Refusal(CANNOT_IMPORT, missing_module(name, error.name), "") from None
     except BaseException as error:
         raise Refusal(*raised(f"importing '{name}'", error)) from None
@@ -55,15 +57,54 @@ def missing_module(name, missing):
     path = name.removesuffix(".py")
     if name.endswith(".py") and os.path.exists(os.path.join(here, name)):
         return f"'{name}' is a file, and a module is wanted: write {path.replace('/', '.')}:app"
-    names = [entry.removesuffix(".py") for entry in os.listdir(here) if entry.endswith(".py")]
+    names = [entry for entry in map(module_in, os.scandir(here)) if entry]
     module, _, attribute = missing.rpartition(".")
     close = (
         [f"{module}:{attribute}"]
         if module in names
         else difflib.get_close_matches(missing, names, n=1)
     )
-    hint = f"; did you mean '{close[0]}'?" if close else "; --chdir sets the directory to look in"
+    elsewhere = folder_with(here, missing.partition(".")[0])
+    if close:
+        hint = f"; did you mean '{close[0]}'?"
+    elif elsewhere:
+        hint = f"; it is in {elsewhere}: add --chdir {elsewhere}"
+    else:
+        hint = "; --chdir sets the directory to look in"
     return f"there is no module '{missing}' in {here} or elsewhere on sys.path{hint}"
+
+
+def module_in(entry):
+    """The module that a directory entry is, or ''."""
+    if entry.name.endswith(".py"):
+        return entry.name.removesuffix(".py")
+    return entry.name if os.path.exists(os.path.join(entry.path, "__init__.py")) else ""
+
+
+def folder_with(here, name):
+    """Where in the neighbourhood that module is: people start in the wrong folder."""
+    near = [".."] + sorted(entry.name for entry in os.scandir(here) if entry.is_dir())
+    for folder in near:
+        for file in (f"{name}.py", os.path.join(name, "__init__.py")):
+            if os.path.exists(os.path.join(here, folder, file)):
+                return folder
+    return ""
+
+
+def missing_package(name):
+    """What to do about a package that is not there, to end a sentence."""
+    for folder in (".venv", "venv", "env"):
+        inactive = os.path.realpath(folder) != os.path.realpath(sys.prefix)
+        if inactive and os.path.exists(os.path.join(folder, "pyvenv.cfg")):
+            return (
+                f"; the virtual environment {folder} is not active: "
+                f"run `. {folder}/bin/activate` first, or add --python {folder}"
+            )
+    if name.partition(".")[0] in sys.modules:
+        return ""  # The package is there, and lacks a module: not a matter of installing.
+    if sys.prefix != sys.base_prefix:
+        return f"; install it into the virtual environment {sys.prefix}"
+    return "; activate the application's virtual environment first, or name it with --python"
 
 
 def default(module, module_name):
@@ -79,14 +120,52 @@ def default(module, module_name):
 
 def offers(module, module_name):
     """What the operator may have meant: callables of the module, imported classes and all aside."""
-    names = [
-        name
+    found = {
+        name: value
         for name, value in vars(module).items()
         if not name.startswith("_") and callable(value) and is_own(value, module_name)
-    ]
+    }
+    # The applications before the factories, and those before what is neither.
+    fitting = {name: fit(value) for name, value in found.items()}
+    order = [Fit.APPLICATION, Fit.FACTORY]
+    names = [name for rank in order for name in found if fitting[name] is rank] or list(found)
     if not names:
         return ""
-    return f"; it has {', '.join(names)}: name one, as in {module_name}:{names[0]}"
+    call = "()" if fitting[names[0]] is Fit.FACTORY else ""
+    return f"; it has {', '.join(names[:5])}: name one, as in {module_name}:{names[0]}{call}"
+
+
+class Fit(enum.Enum):
+    """How a callable can be called."""
+
+    APPLICATION = enum.auto()
+    ASGI = enum.auto()
+    FACTORY = enum.auto()
+    NEITHER = enum.auto()
+
+
+def fit(found):
+    """Judged by its parameters; what hides them counts as an application."""
+    call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004
+    try:
+        if inspect.iscoroutinefunction(call):
+            return Fit.ASGI
+        signature = inspect.signature(found, follow_wrapped=False)
+    except Exception:
+        return Fit.APPLICATION
+    if list(signature.parameters)[:3] == ["scope", "receive", "send"]:
+        return Fit.ASGI
+    if binds(signature, {}, None):
+        return Fit.APPLICATION
+    return Fit.FACTORY if binds(signature) else Fit.NEITHER
+
+
+def binds(signature, *arguments):
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def is_own(value, module_name):
@@ -166,15 +245,18 @@ def checked(found, spec):
         raise Refusal(
             NOT_AN_APPLICATION, f"'{spec}' is {a(found)}, not a WSGI application (a callable)", ""
         )
-    call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004
-    if inspect.iscoroutinefunction(call):
-        raise Refusal(
-            NOT_AN_APPLICATION,
-            f"'{spec}' is an ASGI application (its call is a coroutine); "
-            "this version serves WSGI applications",
-            "",
-        )
+    if sentence := MISFITS.get(fit(found)):
+        raise Refusal(NOT_AN_APPLICATION, sentence.format(spec=spec), "")
     return found
+
+
+MISFITS = {
+    Fit.ASGI: "'{spec}' is an ASGI application (its call is a coroutine); this version serves WSGI "
+    "applications: use an ASGI server for it, or wrap it in a2wsgi.ASGIMiddleware",
+    Fit.FACTORY: "'{spec}' takes no arguments: it is a factory, not an application; write {spec}()",
+    Fit.NEITHER: "'{spec}' is not a WSGI application: it cannot be called with the two arguments "
+    "environ and start_response",
+}
 
 
 def a(value):

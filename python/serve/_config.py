@@ -1,22 +1,29 @@
-"""Evaluates a configuration file written in Python, and tells what it set.
+"""Evaluates a configuration written in Python, and tells what it says.
 
 Runs once per generation, in the mold. The result is JSON, because the master
-that decides knows no Python; names that cannot be settings stay here.
+that decides knows no Python: the values, and where in the file each was set.
 """
 
+import ast
+import contextlib
+import importlib
+import inspect
 import json
+import math
 import os
+import sys
 import traceback
+import types
 
-PLAIN = (str, int, float, bool, type(None))
+PLAIN = (str, int, bool, type(None))
 
 
 class Refusal(Exception):
     """Why there is no configuration: (exit code, sentence, traceback or '')."""
 
 
-def evaluate(path):
-    """Runs the file at `path` and returns its plain, public names as JSON."""
+def evaluate_file(path, directory):
+    """Runs the file at `path`; it may import what is in `directory`."""
     try:
         with open(path, "rb") as file:
             source = file.read()
@@ -30,32 +37,93 @@ def evaluate(path):
         "__builtins__": __builtins__,
     }
     try:
-        exec(compile(source, path, "exec"), names)
+        with importable(directory):
+            exec(compile(source, path, "exec"), names)
     except BaseException as error:
         raise Refusal(2, refused(path, error), trace(error)) from None
-    return json.dumps({name: plain(value) for name, value in names.items() if setting(name, value)})
+    return report(names, source)
 
 
-def setting(name, value):
-    return not name.startswith("_") and is_plain(value)
+def evaluate_module(name, directory):
+    """Imports the module `name`, as `python:NAME` asks for."""
+    try:
+        with importable(directory):
+            module = importlib.import_module(name)
+    except BaseException as error:
+        text = f"the configuration python:{name}: {type(error).__name__}: {error}"
+        raise Refusal(2, text, trace(error)) from None
+    try:
+        source = inspect.getsource(module)
+    except (OSError, TypeError):
+        source = ""
+    return report(vars(module), source)
 
 
-def is_plain(value):
-    if isinstance(value, (list, tuple)):
-        return all(is_plain(item) for item in value)
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
-    return isinstance(value, (*PLAIN, os.PathLike))
+@contextlib.contextmanager
+def importable(directory):
+    """Last on sys.path: a file there must not pass for a module of Python's own."""
+    sys.path.append(directory)
+    try:
+        yield
+    finally:
+        sys.path.remove(directory)
+
+
+def report(names, source):
+    lines, helpers = places(source)
+    public = {name: value for name, value in names.items() if not name.startswith("_")}
+    values = {
+        name: plain(value)
+        for name, value in public.items()
+        if not callable(value) and not isinstance(value, types.ModuleType)
+    }
+    # A class may be named where its import path may.
+    values |= {name: import_path(value) for name, value in public.items() if inspect.isclass(value)}
+    functions = [name for name, value in public.items() if inspect.isroutine(value)]
+    # Imported names are the file's own business, too.
+    helpers |= {name for name in public if name not in lines}
+    return json.dumps(
+        {"values": values, "functions": functions, "lines": lines, "helpers": sorted(helpers)}
+    )
+
+
+def places(source):
+    """The line where each name of the file was last set, and the names that it reads itself."""
+    lines, read = {}, set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
+            read.add(node.id)
+    todo = [ast.parse(source)]
+    while todo:
+        for node in ast.iter_child_nodes(todo.pop()):
+            name = getattr(node, "id", None) or getattr(node, "name", None)
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                lines[name] = max(node.lineno, lines.get(name, 0))
+                continue  # What is set inside is not the file's.
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                lines[name] = max(node.lineno, lines.get(name, 0))
+            if not isinstance(node, (ast.Lambda, ast.comprehension)):
+                todo.append(node)
+    return lines, read
 
 
 def plain(value):
+    """The value in JSON's terms; of what has none, an object that no setting takes."""
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: plain(item) for key, item in value.items()}
-    return value
+    return {"a Python object": f"{type(value).__name__} {value!r}"[:60]}
+
+
+def import_path(value):
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 def refused(path, error):

@@ -65,6 +65,12 @@ def free_children():
     os.register_at_fork(after_in_child=after_fork)
 
 
+def set_environment(variables):
+    for variable in variables:
+        name, _, value = variable.partition("=")
+        os.environ[name] = value
+
+
 def enable_faulthandler():
     """A crash in C code, or an aborted worker, shows its Python stacks on stderr."""
     faulthandler.enable()

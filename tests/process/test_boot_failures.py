@@ -76,6 +76,26 @@ FAILURES = {
         0,
         r"is an ASGI application",
     ),
+    "ASGI, without async": failure(
+        "def app(scope, receive, send):\n    pass\n", 4, 0, r"is an ASGI application"
+    ),
+    "a factory that is not called": failure(
+        "def create_app():\n    return print\n",
+        4,
+        0,
+        r"'main:create_app' takes no arguments: it is a factory, .*write main:create_app\(\)$",
+        "main:create_app",
+    ),
+    "only a factory": failure(
+        "def helper(a, b, c):\n    pass\n\ndef create_app(config=None):\n    return print\n",
+        4,
+        0,
+        r"neither 'application' nor 'app'; it has create_app: .* as in main:create_app\(\)$",
+        "main",
+    ),
+    "not callable with an environ": failure(
+        "def app(request):\n    pass\n", 4, 0, r"cannot be called with the two arguments environ"
+    ),
     "os._exit": failure("import os\n\nos._exit(7)\n", 3, 0, r"exit code 7"),
     "a crash": failure(
         "import os, signal\n\nos.kill(os.getpid(), signal.SIGKILL)\n", 3, 0, r"SIGKILL"

@@ -216,7 +216,7 @@ def ask(path):
     [
         ("workers = [\n", r"conf\.py', line 1: SyntaxError"),
         ("workers = nothing\n", r"conf\.py', line 1: NameError"),
-        ("workers = 'many'\n", r"conf\.py: workers: 'many' is not"),
+        ("workers = 'many'\n", r"conf\.py, line 1: workers: 'many' is not"),
         ("bind = 'unix:run/s'\n", r"cannot listen on unix:run/s: No such file"),
         ("bind = ['unix:new', 'unix:run/s']\n", r"cannot listen on unix:run/s: No such file"),
         ("bind = 'unix:new'\nchdir = 'away'\n", r"chdir .*away: No such file"),

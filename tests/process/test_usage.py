@@ -57,6 +57,8 @@ def test_a_wrong_option_is_named(place, options, sentence):
 @pytest.mark.parametrize(
     "name, value, sentence",
     [
+        ("GUNICORN_CMD_ARGS", "-w many", r"GUNICORN_CMD_ARGS --workers: 'many' is not"),
+        ("GUNICORN_CMD_ARGS", "--wrokers 2", r"GUNICORN_CMD_ARGS: unknown option '--wrokers'"),
         ("SERVE_WORKERS", "many", r"SERVE_WORKERS: 'many' is not"),
         ("WEB_CONCURRENCY", "many", r"WEB_CONCURRENCY: 'many' is not"),
         ("PORT", "http", r"PORT: 'http' is not a port number"),
@@ -86,6 +88,10 @@ def test_help_names_the_flags(place):
     assert (code, err) == (0, "")
     for flag in ("--bind", "--workers", "--timeout", "--preload", "--config", "--check-config"):
         assert flag in out
+    assert "--initgroups" not in out
+    code, out, err = run("--help-all", cwd=place)
+    assert (code, err) == (0, "")
+    assert "--initgroups" in out
 
 
 # ---- what is in the way
@@ -195,9 +201,13 @@ def test_a_configuration_file_that_may_not_be_read_is_named(place):
         ("workers = 1\nbind = [\n", r"conf\.py', line 2: SyntaxError"),
         ("workers = 1\n\nthreads = undefined\n", r"conf\.py', line 3: NameError: .*undefined"),
         ("import sys\nsys.exit(5)\n", r"conf\.py', line 2: SystemExit: 5"),
-        ("workers = 'many'\n", r"conf\.py: workers: 'many' is not a whole number"),
-        ("timeout = [1]\n", r"conf\.py: timeout: \[1\] is not a time"),
-        ("bind = 3\n", r"conf\.py: bind: 3 is not"),
+        ("\nworkers = 'many'\n", r"conf\.py, line 2: workers: 'many' is not a whole number"),
+        ("timeout = [1]\n", r"conf\.py, line 1: timeout: \[1\] is not a time"),
+        ("bind = 3\nif bind:\n    bind = 4\n", r"conf\.py, line 3: bind: 4 is not"),
+        ("timeout = float('inf')\n", r"line 1: timeout: .*a Python object.*float inf.* is not a"),
+        ("bind = {'a:1'}\n", r"line 1: bind: .*a Python object.*set .* is not a"),
+        ("class Mine: pass\nworker_class = Mine", r"worker_class: '__config__.Mine' is unknown"),
+        ("certfile = 'c.pem'\n", r"line 1: certfile cannot be had: this version has no TLS"),
     ],
 )
 @pytest.mark.parametrize("action", [[], ["--check-config"]], ids=["", "check-config"])
@@ -212,7 +222,7 @@ def test_an_unknown_name_in_the_configuration_file_is_a_warning(serve):
     server = serve(APP, "-c", "conf.py", start=False)
     server.write("conf.py", "wrokers = 3\n_mine = 1\nimport os\n")
     server.start()
-    assert server.log.count(r"warning: conf\.py: .*'?wrokers.*did you mean '?workers") == 1
+    assert server.log.count(r"warning: conf\.py, line 1: .*'?wrokers.*did you mean '?workers") == 1
     assert server.log.count(r"warning") == 1
     assert server.get()[2] == b"fine"
 
@@ -258,7 +268,7 @@ def test_print_config_says_what_and_from_where(place):
     assert (code, err) == (0, "")
     told = dict(re.findall(r"^(\w+) *= (.*\S) *$", out, re.MULTILINE))
     assert re.fullmatch(r"3 +# environment \(SERVE_WORKERS\)", told["workers"])
-    assert re.fullmatch(r"5 +# conf\.py", told["keepalive"])
+    assert re.fullmatch(r"5 +# conf\.py, line 2", told["keepalive"])
     assert re.fullmatch(r"7 +# command line \(--timeout\)", told["timeout"])
     assert re.fullmatch(r"30 +# default", told["graceful_timeout"])
     values = {}

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::kind::Kind;
 use crate::merge::{Layer, Origin};
 use crate::suggest::nearest;
-use crate::table::{COMMANDS, Row, TABLE};
+use crate::table::{ABSENT, Absent, COMMANDS, Row, TABLE};
 
 /// A command line that could be read.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,9 +46,28 @@ pub enum Action {
 /// [`Error::Usage`] if the options are wrong, [`Error::Value`] for the first
 /// value that its setting does not take.
 pub fn parse_args(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Error> {
-    match command().try_get_matches_from(args) {
+    read(args, |flag| Origin::CommandLine(flag.into()))
+}
+
+/// Reads `GUNICORN_CMD_ARGS`, a command line in a variable.
+pub(crate) fn gunicorn_args(text: &str) -> Result<Cli, Error> {
+    const NAME: &str = "GUNICORN_CMD_ARGS";
+    let wrong = |sentence: &str| Error::Usage(format!("{NAME}: {sentence}"));
+    let words = shlex::split(text).ok_or_else(|| wrong("a quotation mark is not closed"))?;
+    let args = ["serve".to_string()].into_iter().chain(words).map(OsString::from);
+    read(args, |flag| Origin::Environment(format!("{NAME} {flag}"))).map_err(|error| match error {
+        Error::Usage(sentence) if !sentence.starts_with(NAME) => wrong(&sentence),
+        other => other,
+    })
+}
+
+fn read(
+    args: impl IntoIterator<Item = OsString>,
+    origin: impl Fn(&str) -> Origin,
+) -> Result<Cli, Error> {
+    match command(Extent::Common).try_get_matches_from(args) {
         Ok(matches) => Ok(Cli {
-            layer: layer(&matches)?,
+            layer: layer(&matches, origin)?,
             config: matches.get_one("config").cloned(),
             action: action(&matches),
         }),
@@ -64,8 +83,10 @@ pub fn parse_args(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Error
 }
 
 fn action(matches: &ArgMatches) -> Action {
+    if matches.get_flag("help-all") {
+        Action::Show(command(Extent::All).render_help().to_string())
     // As in gunicorn, printing implies the rest of the checks and so wins.
-    if matches.get_flag("print-config") {
+    } else if matches.get_flag("print-config") {
         Action::PrintConfig
     } else if matches.get_flag("check-config") {
         Action::CheckConfig
@@ -74,26 +95,39 @@ fn action(matches: &ArgMatches) -> Action {
     }
 }
 
-fn layer(matches: &ArgMatches) -> Result<Layer, Error> {
+fn layer(matches: &ArgMatches, origin: impl Fn(&str) -> Origin) -> Result<Layer, Error> {
     let mut layer = Layer::default();
     for row in TABLE {
         if let Some((flag, value)) = written(row, matches) {
-            layer.set(row, Origin::CommandLine(flag.into()), &value)?;
+            layer.set(row, origin(flag), &value)?;
         }
+    }
+    for row in ABSENT.iter().filter(|row| !row.flags.is_empty()) {
+        let value = if row.takes_value {
+            matches.get_one::<String>(row.name).map(|text| Json::from(text.as_str()))
+        } else {
+            matches.get_flag(row.name).then_some(Json::Bool(true))
+        };
+        layer.miss(row, &origin(row.flags[0]), &value.unwrap_or_default())?;
     }
     Ok(layer)
 }
 
 /// The flag of `row` and its value, if it is on the command line.
 fn written(row: &Row, matches: &ArgMatches) -> Option<(&'static str, Json)> {
+    let all = |name| matches.get_many::<String>(name).map(|items| items.cloned().collect());
     match row.kind {
         Kind::Switch => switches(row)
             .find(|flag| matches.get_flag(flag))
             .map(|flag| (flag, Json::Bool(!flag.starts_with("--no-")))),
         // Joined, so that a comma within one separates as it does elsewhere.
-        Kind::List => {
-            let items: Vec<_> = matches.get_many::<String>(row.name)?.cloned().collect();
+        Kind::List | Kind::Items => {
+            let items: Vec<_> = all(row.name)?;
             Some((row.flag(), Json::from(items.join(","))))
+        }
+        Kind::Pairs => {
+            let items: Vec<_> = all(row.name)?;
+            Some((row.flag(), Json::from(items)))
         }
         _ => {
             let text = matches.get_one::<String>(row.name)?;
@@ -107,11 +141,48 @@ fn switches(row: &Row) -> impl Iterator<Item = &'static str> {
     row.flags.iter().copied().filter(|flag| flag.starts_with("--"))
 }
 
-fn command() -> Command {
+/// How much of it `--help` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What most need.
+    Common,
+    /// Everything but aliases.
+    All,
+}
+
+/// What `--help` shows; `--help-all` shows the rest, too.
+const COMMON: &[&str] = &[
+    "wsgi_app",
+    "chdir",
+    "preload_app",
+    "bind",
+    "workers",
+    "worker_class",
+    "threads",
+    "timeout",
+    "graceful_timeout",
+    "max_requests",
+    "max_body_size",
+    "accesslog",
+    "errorlog",
+    "loglevel",
+    "reload",
+];
+
+/// The whole command line, for a man page and completions.
+pub fn command_line() -> Command {
+    command(Extent::All)
+}
+
+fn command(extent: Extent) -> Command {
+    let shown = |row: &Row| extent == Extent::All || COMMON.contains(&row.name);
     let settings = TABLE.iter().flat_map(|row| match row.kind {
-        Kind::Switch => switches(row).map(|flag| switch(row, flag)).collect(),
-        _ => vec![option(row)],
+        Kind::Switch => switches(row)
+            .map(|flag| switch(row, flag).hide(flag.starts_with("--no-") || !shown(row)))
+            .collect(),
+        _ => vec![option(row).hide(!shown(row))],
     });
+    let absent = ABSENT.iter().filter(|row| !row.flags.is_empty());
     let commands = COMMANDS.iter().map(|&(short, long, value, summary)| {
         let action = match (long, value) {
             ("help", _) => ArgAction::Help,
@@ -133,7 +204,14 @@ fn command() -> Command {
         .args_override_self(true)
         .max_term_width(100)
         .args(settings)
+        .args(absent.map(ignored))
         .args(commands)
+}
+
+/// An option of gunicorn's that this server has not.
+fn ignored(row: &Absent) -> Arg {
+    let action = if row.takes_value { ArgAction::Set } else { ArgAction::SetTrue };
+    spelled(Arg::new(row.name).action(action).hide(true), row.flags)
 }
 
 const AFTER_HELP: &str = "\
@@ -142,22 +220,29 @@ Examples:
   serve main:app -b unix:/run/app.sock    behind a proxy on the same machine
   serve -c serve.conf.py                  settings from a config file
 
-A setting can also be a variable (SERVE_TIMEOUT=30) or a line of the config file
-(timeout = 30). --print-config shows where each value comes from.";
+A setting can also be a variable (SERVE_TIMEOUT=30) or a line of a config file
+(timeout = 30). Without -c, the first of these is read that is there:
+serve.conf.py, gunicorn.conf.py, serve.toml, serve.json, [tool.serve] of
+pyproject.toml. --print-config shows where each value comes from, and
+--help-all all options.";
 
 fn option(row: &Row) -> Arg {
     let arg = Arg::new(row.name).value_name(row.value).help(help(row));
     let arg = match row.kind {
-        Kind::List => arg.action(ArgAction::Append),
+        Kind::List | Kind::Items | Kind::Pairs => arg.action(ArgAction::Append),
         _ => arg.action(ArgAction::Set),
     };
     if !row.flag().starts_with('-') {
         return arg;
     }
     // A negative number is then a bad value, not an unknown option.
-    let arg = arg.help_heading(row.group).allow_negative_numbers(true);
-    row.flags.iter().fold(arg, |arg, flag| match flag.strip_prefix("--") {
-        Some(long) if *flag == row.flag() => arg.long(long),
+    spelled(arg.help_heading(row.group).allow_negative_numbers(true), row.flags)
+}
+
+/// The first long flag is the name, other ones are aliases.
+fn spelled(arg: Arg, flags: &[&'static str]) -> Arg {
+    flags.iter().fold(arg, |arg, flag| match flag.strip_prefix("--") {
+        Some(long) if arg.get_long().is_none() => arg.long(long),
         Some(alias) => arg.alias(alias),
         None => arg.short(flag.chars().nth(1)),
     })
@@ -172,14 +257,13 @@ fn switch(row: &'static Row, flag: &'static str) -> Arg {
         .short(short.filter(|_| flag == row.flag()).and_then(|short| short.chars().nth(1)))
         .action(ArgAction::SetTrue)
         .overrides_with_all(switches(row))
-        .hide(flag.starts_with("--no-"))
         .help(help(row))
         .help_heading(row.group)
 }
 
 fn help(row: &Row) -> String {
     match row.default {
-        Some(default) if !matches!(row.kind, Kind::Switch) => {
+        Some(default) if !default.is_empty() && !matches!(row.kind, Kind::Switch) => {
             format!("{} [default: {default}]", row.summary)
         }
         _ => row.summary.into(),
@@ -203,10 +287,6 @@ fn unknown(given: &str) -> String {
     if !given.starts_with('-') {
         return format!("unexpected argument '{given}': one APP can be served");
     }
-    // Known from elsewhere, and near to --preload by its letters alone.
-    if given == "--reload" {
-        return "unknown option '--reload'; kill -HUP loads new code".to_owned();
-    }
     let settings = TABLE.iter().flat_map(|row| row.flags.iter().copied());
     let longs = settings.filter_map(|flag| flag.strip_prefix("--"));
     let commands = COMMANDS.iter().map(|(_, long, ..)| *long);
@@ -221,8 +301,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::merge::resolve;
+    use crate::merge::{Remark, resolve};
     use crate::settings::{LogFile, Settings};
+    use crate::table::Fate;
 
     fn parse(line: &str) -> Result<Cli, Error> {
         parse_args(format!("serve {line}").split_whitespace().map(OsString::from))
@@ -238,7 +319,7 @@ mod tests {
 
     #[test]
     fn clap_finds_no_fault_with_the_command() {
-        command().debug_assert();
+        command(Extent::All).debug_assert();
     }
 
     #[test]
@@ -303,7 +384,7 @@ mod tests {
 
     #[test]
     fn help_names_everything_within_the_width() {
-        let Action::Show(help) = parse("-h").unwrap().action else { panic!("no help") };
+        let Action::Show(help) = parse("--help-all").unwrap().action else { panic!("no help") };
         for row in TABLE {
             assert!(help.contains(row.flag()), "{}", row.flag());
             assert!(help.contains(row.summary.split(' ').next().unwrap()), "{}", row.name);
@@ -311,6 +392,38 @@ mod tests {
         assert!(help.contains("Usage: serve [OPTIONS] [APP]\n"));
         assert!(help.lines().all(|line| line.len() <= 100), "{help}");
         assert!(!help.contains("--no-preload") && !help.contains("--log-file "));
+        assert!(!help.contains("--paste"));
+    }
+
+    #[test]
+    fn the_short_help_fits_a_screen_or_two() {
+        for line in ["-h", "--help"] {
+            let Action::Show(help) = parse(line).unwrap().action else { panic!("no help") };
+            assert!(help.lines().count() <= 60, "{help}");
+            for word in ["--bind", "--workers", "--timeout", "--preload", "--config", "--help-all"]
+            {
+                assert!(help.contains(word), "{word}\n{help}");
+            }
+            assert!(!help.contains("--initgroups"));
+        }
+        assert!(COMMON.iter().all(|name| TABLE.iter().any(|row| row.name == *name)));
+    }
+
+    #[test]
+    fn what_only_gunicorn_has_is_understood() {
+        for row in ABSENT.iter().filter(|row| row.fate != Fate::Refused) {
+            for flag in row.flags {
+                let line = if row.takes_value { format!("{flag} x") } else { flag.to_string() };
+                let parsed = parse(&line).expect(&line);
+                let told = format!("{} {}", row.flags[0], row.sentence());
+                let remark = match row.fate {
+                    Fate::Needless => Remark::Note(told),
+                    _ => Remark::Warning(told),
+                };
+                assert_eq!(parsed.layer.remarks(), [remark], "{line}");
+            }
+        }
+        assert!(refusal("--certfile x.pem").starts_with("--certfile cannot be had: "));
     }
 
     #[test]
@@ -320,7 +433,6 @@ mod tests {
             ("--hlep", "unknown option '--hlep'; did you mean '--help'?"),
             ("--colour=always", "unknown option '--colour'; see serve --help"),
             ("-z", "unknown option '-z'; see serve --help"),
-            ("--reload", "unknown option '--reload'; kill -HUP loads new code"),
             ("a:b c:d", "unexpected argument 'c:d': one APP can be served"),
             (
                 "-w",
@@ -352,10 +464,16 @@ mod tests {
                 "--max-body-size: '1X' is not a number of bytes, such as 1048576, 512k, 10M or 1G",
             ),
             (
-                "-k gevent",
-                "--worker-class: 'gevent' is not available in this version yet; use sync",
+                "-k gevnt",
+                "--worker-class: 'gevnt' is unknown; use sync, threads or async \
+                 (did you mean 'gevent'?)",
             ),
-            ("-k tornado", "--worker-class: 'tornado' is unknown; use sync"),
+            (
+                "-k tornado",
+                "--worker-class: 'tornado' cannot be had: it is for Tornado applications; \
+                 serve those with Tornado's own server",
+            ),
+            ("-e A", "--env: [\"A\"] is not a NAME=VALUE or a list of such"),
             (
                 "--log-level warn",
                 "--log-level: 'warn' is unknown; use trace, debug, info, warning, error or critical \

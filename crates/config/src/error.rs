@@ -23,11 +23,19 @@ pub enum Error {
     File {
         /// The file's name.
         origin: String,
+        /// The line of the mistake, from 1, if that is known.
+        line: Option<usize>,
         /// What is wrong with it.
         reason: String,
     },
     /// Settings from another process do not fit this version's table.
     Foreign(String),
+}
+
+impl Error {
+    pub(crate) fn file(origin: &str, line: Option<usize>, reason: String) -> Self {
+        Error::File { origin: origin.into(), line, reason }
+    }
 }
 
 impl fmt::Display for Error {
@@ -37,7 +45,10 @@ impl fmt::Display for Error {
             Error::Value { place, value, complaint } => {
                 write!(f, "{place}: {} {complaint}", quote(value))
             }
-            Error::File { origin, reason } => write!(f, "{origin}: {reason}"),
+            Error::File { origin, line: Some(line), reason } => {
+                write!(f, "{origin}, line {line}: {reason}")
+            }
+            Error::File { origin, line: None, reason } => write!(f, "{origin}: {reason}"),
             Error::Foreign(reason) => {
                 write!(f, "settings from another process cannot be read: {reason}")
             }

@@ -20,6 +20,10 @@ pub(crate) enum Kind {
     Text,
     /// One or more texts; in text, separated by commas.
     List,
+    /// Any number of texts; in text, separated by commas.
+    Items,
+    /// Any number of `NAME=VALUE`; a text is one of them, commas and all.
+    Pairs,
     /// True or false.
     Switch,
     /// A whole number within bounds, both included.
@@ -34,6 +38,8 @@ pub(crate) enum Kind {
     Mode,
     /// A user or a group: its name, or its id as text or number.
     Account,
+    /// A worker class, by any of the names that it has here and in gunicorn.
+    Class,
     /// One of `names`; those in `later` are known, but not yet built.
     Choice { names: &'static [&'static str], later: &'static [&'static str] },
 }
@@ -47,7 +53,9 @@ impl Kind {
     pub(crate) fn check(&self, given: &Json) -> Result<Json, String> {
         let accepted = match self {
             Kind::Text => text(given).map(Json::from),
-            Kind::List => list(given).map(Json::from),
+            Kind::List => list(given).filter(|items| !items.is_empty()).map(Json::from),
+            Kind::Items => list(given).map(Json::from),
+            Kind::Pairs => pairs(given).map(Json::from),
             Kind::Switch => switch(given).map(Json::from),
             Kind::Count { least, most } => {
                 whole(given).filter(|n| (least..=most).contains(&n)).map(Json::from)
@@ -60,6 +68,7 @@ impl Kind {
             Kind::Size => size(given).map(|bytes| Json::from(size_text(bytes))),
             Kind::Mode => mode(given).map(|bits| Json::from(mode_text(bits))),
             Kind::Account => account(given).map(Json::from),
+            Kind::Class => return class(given).map(Json::from),
             Kind::Choice { names, later } => return choice(given, names, later),
         };
         accepted.ok_or_else(|| format!("is not {}", self.expected()))
@@ -70,6 +79,8 @@ impl Kind {
         match self {
             Kind::Text => "a non-empty text".into(),
             Kind::List => "a non-empty text or a list of such".into(),
+            Kind::Items => "a text or a list of texts, none of them empty".into(),
+            Kind::Pairs => "a NAME=VALUE or a list of such".into(),
             Kind::Switch => "true or false".into(),
             Kind::Count { least, most } => format!("a whole number from {least} to {most}"),
             Kind::Workers => format!("a whole number from 1 to {} or \"auto\"", Workers::MOST),
@@ -82,6 +93,7 @@ impl Kind {
             Kind::Size => "a number of bytes, such as 1048576, 512k, 10M or 1G".into(),
             Kind::Mode => "an octal file mode from 0000 to 0777, such as 0660".into(),
             Kind::Account => "a name or an id".into(),
+            Kind::Class => alternatives(&CLASSES.map(|(name, _)| name)),
             Kind::Choice { names, .. } => alternatives(names),
         }
     }
@@ -94,12 +106,24 @@ fn text(given: &Json) -> Option<&str> {
 fn list(given: &Json) -> Option<Vec<&str>> {
     let items: Vec<&str> = match given {
         // Commas separate in text only: an item of a list may contain one.
+        Json::String(text) if text.trim().is_empty() => Vec::new(),
         Json::String(text) => text.split(',').map(str::trim).collect(),
         Json::Array(items) => items.iter().map(text).collect::<Option<_>>()?,
         _ => return None,
     };
-    let usable = !items.is_empty() && items.iter().all(|item| !item.is_empty());
-    usable.then_some(items)
+    items.iter().all(|item| !item.is_empty()).then_some(items)
+}
+
+fn pairs(given: &Json) -> Option<Vec<&str>> {
+    let items: Vec<&str> = match given {
+        Json::String(text) if text.is_empty() => Vec::new(),
+        Json::String(text) => vec![text],
+        Json::Array(items) => items.iter().map(Json::as_str).collect::<Option<_>>()?,
+        _ => return None,
+    };
+    let named = |item: &&str| item.split_once('=').is_some_and(|(name, _)| !name.is_empty());
+    let whole = |item: &&str| !item.contains('\0');
+    items.iter().all(|item| named(item) && whole(item)).then_some(items)
 }
 
 fn switch(given: &Json) -> Option<bool> {
@@ -212,6 +236,60 @@ fn account(given: &Json) -> Option<String> {
     }
 }
 
+/// The worker classes, and what else they are called.
+const CLASSES: [(&str, &[&str]); 3] = [
+    ("sync", &["gunicorn.workers.sync.syncworker"]),
+    ("threads", &["gthread", "gunicorn.workers.gthread.threadworker"]),
+    (
+        "async",
+        &[
+            "gevent",
+            "gevent_wsgi",
+            "gevent_pywsgi",
+            "gunicorn.workers.ggevent.geventworker",
+            "gunicorn.workers.ggevent.geventpywsgiworker",
+        ],
+    ),
+];
+
+impl Kind {
+    /// The words that a choice or a class may be.
+    pub(crate) fn words(&self) -> Vec<&'static str> {
+        match self {
+            Kind::Class => {
+                CLASSES.iter().flat_map(|(name, others)| [&[*name], *others].concat()).collect()
+            }
+            Kind::Choice { names, .. } => names.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Of gunicorn's, and what there is instead.
+const OTHER_CLASSES: [(&str, &str); 4] = [
+    ("eventlet", "gunicorn itself has dropped it; use async, which is gevent's"),
+    ("tornado", "it is for Tornado applications; serve those with Tornado's own server"),
+    ("asgi", "it is for ASGI applications, and this version serves WSGI applications"),
+    ("uvicorn", "it is for ASGI applications, and this version serves WSGI applications"),
+];
+
+fn class(given: &Json) -> Result<&'static str, String> {
+    let word = given.as_str().unwrap_or_default().trim().to_ascii_lowercase();
+    let word = word.strip_prefix("egg:gunicorn#").unwrap_or(&word);
+    let names = CLASSES.map(|(name, _)| name);
+    if let Some((name, _)) =
+        CLASSES.iter().find(|(name, others)| *name == word || others.contains(&word))
+    {
+        return Ok(name);
+    }
+    // Import paths, too: "uvicorn.workers.UvicornWorker", "uvicorn_worker.UvicornWorker".
+    if let Some((_, advice)) = OTHER_CLASSES.iter().find(|(name, _)| word.starts_with(name)) {
+        return Err(format!("cannot be had: {advice}"));
+    }
+    let hint = nearest(word, Kind::Class.words()).map(|name| format!(" (did you mean '{name}'?)"));
+    Err(format!("is unknown; use {}{}", alternatives(&names), hint.unwrap_or_default()))
+}
+
 fn choice(given: &Json, names: &[&'static str], later: &[&str]) -> Result<Json, String> {
     let word = given.as_str().unwrap_or_default().trim().to_ascii_lowercase();
     if names.contains(&word.as_str()) {
@@ -243,6 +321,8 @@ impl Kind {
         let words: &[&str] = match self {
             Kind::Text => &["plain", "-", "\u{e9}\"\\'", "a b"],
             Kind::List => &["one:1", "one:1,unix:/two"],
+            Kind::Items => &["one", "one,/two"],
+            Kind::Pairs => &["ONE=1,2=3", "_="],
             Kind::Switch => &["true", "false", "on", "0"],
             Kind::Count { least, most } => return vec![least.to_string(), most.to_string()],
             Kind::Workers => &["auto", "1", "500"],
@@ -251,6 +331,7 @@ impl Kind {
             Kind::Size => &["10M", "0", "1", "18446744073709551615"],
             Kind::Mode => &["0600", "0", "777"],
             Kind::Account => &["www-data", "33"],
+            Kind::Class => &["sync", "gthread", "gevent"],
             Kind::Choice { names, .. } => names,
         };
         words.iter().map(ToString::to_string).collect()
@@ -378,6 +459,17 @@ mod tests {
             Kind::List,
             &[json!(""), json!("a,,b"), json!([]), json!([""]), json!([1]), json!(8000)],
         );
+        accepts(Kind::Items, &[(json!("a, b"), json!(["a", "b"])), (json!([]), json!([]))]);
+        refuses(Kind::Items, &[json!("a,,b"), json!([1]), json!(["a", ""])]);
+        accepts(
+            Kind::Pairs,
+            &[
+                (json!("A=1,B=2"), json!(["A=1,B=2"])),
+                (json!(["A=1", "B="]), json!(["A=1", "B="])),
+                (json!([]), json!([])),
+            ],
+        );
+        refuses(Kind::Pairs, &[json!("A"), json!("=1"), json!([["A", 1]]), json!({"A": "1"})]);
         accepts(Kind::Switch, &[(json!("Yes"), json!(true)), (json!("0"), json!(false))]);
         refuses(Kind::Switch, &[json!(1), json!("maybe"), json!("")]);
         accepts(Kind::Workers, &[(json!("AUTO"), json!("auto")), (json!("500"), json!(500))]);
@@ -388,6 +480,30 @@ mod tests {
         accepts(Kind::Account, &[(json!(33), json!("33")), (json!(" www "), json!("www"))]);
         refuses(Kind::Account, &[json!(""), json!(-1), json!(4_294_967_296_u64), json!(true)]);
         refuses(Kind::Text, &[json!(""), json!("  "), json!(3)]);
+    }
+
+    #[test]
+    fn worker_classes_have_gunicorns_names_too() {
+        accepts(
+            Kind::Class,
+            &[
+                (json!("Sync"), json!("sync")),
+                (json!("gthread"), json!("threads")),
+                (json!("egg:gunicorn#gevent"), json!("async")),
+                (json!("gunicorn.workers.ggevent.GeventWorker"), json!("async")),
+            ],
+        );
+        for (given, complaint) in [
+            ("gevnt", "is unknown; use sync, threads or async (did you mean 'gevent'?)"),
+            ("my.module.Worker", "is unknown; use sync, threads or async"),
+        ] {
+            assert_eq!(Kind::Class.check(&json!(given)), Err(complaint.into()));
+        }
+        for given in ["eventlet", "tornado", "asgi", "uvicorn.workers.UvicornWorker"] {
+            let complaint = Kind::Class.check(&json!(given)).unwrap_err();
+            assert!(complaint.starts_with("cannot be had: "), "{given} {complaint}");
+        }
+        refuses(Kind::Class, &[json!(1), json!(null), json!("")]);
     }
 
     #[test]

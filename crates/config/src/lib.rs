@@ -1,10 +1,11 @@
 //! Every setting, once.
 //!
 //! `table` has one row per setting; everything else reads it. What the user
-//! typed becomes a [`Layer`] ([`parse_args`], [`from_env`], [`from_json`]):
+//! typed becomes a [`Layer`] ([`parse_args`], [`from_env`], [`from_file`]):
 //! each value is checked, nothing is done. [`resolve`] merges the layers into
-//! the typed [`Settings`]. `--help`, `--print-config` and the reference page
-//! are written from the same rows.
+//! the typed [`Settings`]. `--help`, `--print-config`, the reference
+//! page, the schema, the man page and the completions are written from the same
+//! rows.
 //!
 //! Adding a setting is one row in `table` and one field in `settings.rs`;
 //! the tests say so when either is missing.
@@ -17,17 +18,23 @@ mod cgroup;
 mod command;
 mod cores;
 mod error;
+mod file;
 mod kind;
 mod merge;
+mod migrating;
 mod render;
+mod schema;
 mod settings;
 mod suggest;
 mod table;
 
 pub use cgroup::memory_limit;
-pub use command::{Action, Cli, parse_args};
+pub use command::{Action, Cli, command_line, parse_args};
 pub use cores::{Cores, cores};
 pub use error::Error;
-pub use merge::{Layer, Origin, from_env, from_json, resolve};
+pub use file::Document;
+pub use merge::{Environment, Layer, Origin, Remark, from_env, from_file, resolve};
+pub use migrating::migrating;
 pub use render::reference;
+pub use schema::schema;
 pub use settings::{LogFile, LogLevel, Settings, WorkerClass, Workers};

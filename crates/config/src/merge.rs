@@ -1,4 +1,4 @@
-//! From what was written to what it means: layers of checked values, and their
+//! From sources to settings: layers of checked values, and their
 //! merge.
 //!
 //! A [`Layer`] is one source (the command line, the environment, a file). A
@@ -12,18 +12,25 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
+use crate::command::{Action, gunicorn_args};
 use crate::error::Error;
+use crate::file::Document;
 use crate::settings::Settings;
 use crate::suggest::nearest;
-use crate::table::{Row, TABLE};
+use crate::table::{ABSENT, Absent, Fate, Row, TABLE};
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// Nowhere: it is the table's default.
     Default,
-    /// In the config file of this name.
-    File(String),
+    /// In a config file.
+    File {
+        /// The file's name.
+        name: String,
+        /// The line, from 1, if that is known.
+        line: Option<usize>,
+    },
     /// In this environment variable.
     Environment(String),
     /// On the command line, with this flag.
@@ -31,11 +38,11 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Where to look for the setting called `name`, to begin an error message.
+    /// Where to look for the setting called `name`, to begin a message.
     fn place(&self, name: &str) -> String {
         match self {
             Origin::Default => format!("the default of {name}"),
-            Origin::File(file) => format!("{file}: {name}"),
+            Origin::File { .. } => format!("{self}: {name}"),
             Origin::Environment(variable) => variable.clone(),
             Origin::CommandLine(flag) => flag.clone(),
         }
@@ -46,20 +53,36 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Default => f.write_str("default"),
-            Origin::File(file) => f.write_str(file),
+            Origin::File { name, line: Some(line) } => write!(f, "{name}, line {line}"),
+            Origin::File { name, line: None } => f.write_str(name),
             Origin::Environment(variable) => write!(f, "environment ({variable})"),
             Origin::CommandLine(flag) => write!(f, "command line ({flag})"),
         }
     }
 }
 
+/// Something odd that is no mistake, in one sentence for whoever wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// What was asked for does not happen.
+    Warning(String),
+    /// What was written can go.
+    Note(String),
+}
+
 /// What one source says: canonical values by the setting's name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Layer {
     values: BTreeMap<&'static str, (Json, Origin)>,
+    remarks: Vec<Remark>,
 }
 
 impl Layer {
+    /// What is odd about the source.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+
     /// Checks a value and keeps it, in place of an earlier one.
     pub(crate) fn set(&mut self, row: &Row, origin: Origin, value: &Json) -> Result<(), Error> {
         match row.kind.check(value) {
@@ -72,30 +95,69 @@ impl Layer {
             }
         }
     }
+
+    /// Says what comes of a setting that only gunicorn has.
+    pub(crate) fn miss(
+        &mut self,
+        row: &Absent,
+        origin: &Origin,
+        value: &Json,
+    ) -> Result<(), Error> {
+        if !row.asks(value) {
+            return Ok(());
+        }
+        let sentence = format!("{} {}", origin.place(row.name), row.sentence());
+        match row.fate {
+            Fate::Needless => self.remarks.push(Remark::Note(sentence)),
+            Fate::Missing => self.remarks.push(Remark::Warning(sentence)),
+            Fate::Refused => return Err(Error::Usage(sentence)),
+        }
+        Ok(())
+    }
 }
 
-/// Reads the environment: `SERVE_<NAME>` for every setting, and the variables
-/// that platforms set (`PORT`, `WEB_CONCURRENCY`), which count less. A variable
-/// that is empty counts as not set.
+/// What the environment says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Environment {
+    /// The variables that platforms set (`PORT`, `WEB_CONCURRENCY`): another
+    /// default, weaker than a config file.
+    pub platform: Layer,
+    /// `SERVE_<NAME>` for every setting, and below it `GUNICORN_CMD_ARGS`:
+    /// stronger than a config file.
+    pub layer: Layer,
+    /// The config file that it names.
+    pub config: Option<String>,
+    /// What `GUNICORN_CMD_ARGS` asks for.
+    pub action: Option<Action>,
+}
+
+/// Reads the environment. A variable that is empty counts as not set.
 ///
 /// # Errors
 /// The first value that its setting does not take.
-pub fn from_env(vars: impl Fn(&str) -> Option<String>) -> Result<Layer, Error> {
+pub fn from_env(vars: impl Fn(&str) -> Option<String>) -> Result<Environment, Error> {
     let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
-    let mut layer = Layer::default();
+    let mut environment = Environment::default();
+    if let Some(text) = vars("GUNICORN_CMD_ARGS") {
+        let cli = gunicorn_args(&text)?;
+        environment.layer = cli.layer;
+        environment.config = cli.config;
+        environment.action = Some(cli.action).filter(|action| *action != Action::Run);
+    }
+    environment.config = vars("SERVE_CONFIG").or(environment.config);
     for row in TABLE {
         if let Some(name) = row.platform_variable
             && let Some(text) = vars(name)
         {
             let value = if name == "PORT" { any_address(text)? } else { Json::from(text) };
-            layer.set(row, Origin::Environment(name.into()), &value)?;
+            environment.platform.set(row, Origin::Environment(name.into()), &value)?;
         }
         let name = row.variable();
         if let Some(text) = vars(&name) {
-            layer.set(row, Origin::Environment(name), &Json::from(text))?;
+            environment.layer.set(row, Origin::Environment(name), &Json::from(text))?;
         }
     }
-    Ok(layer)
+    Ok(environment)
 }
 
 /// What a platform means by `PORT`: listen there, where its router can reach it.
@@ -110,40 +172,58 @@ fn any_address(port: String) -> Result<Json, Error> {
     }
 }
 
-/// Reads what a config file gave: a JSON object of names and values. `origin`
-/// is the file's name, as messages shall show it. `null` counts as not set.
+/// Reads what a config file says. `null` counts as not set, and so does an empty
+/// text, which is what a program gets from a variable that is not set.
 ///
-/// The texts beside the layer are warnings, one for each name that is no
-/// setting: such a name is no error, because a config file is a program and
-/// may have variables of its own.
+/// A name that is no setting is no error. It is remarked on, save in a program:
+/// that may have variables of its own, and only what looks like a slip counts.
 ///
 /// # Errors
-/// `json` is not a JSON object, or the first value that its setting does not take.
-pub fn from_json(origin: &str, json: &str) -> Result<(Layer, Vec<String>), Error> {
-    let file = |reason: String| Error::File { origin: origin.into(), reason };
-    let value: Json =
-        serde_json::from_str(json).map_err(|error| file(format!("not valid JSON: {error}")))?;
-    let Json::Object(given) = value else {
-        return Err(file("not a set of settings: expected names with values".into()));
-    };
+/// The first value that its setting does not take.
+pub fn from_file(document: &Document) -> Result<Layer, Error> {
     let mut layer = Layer::default();
-    let mut warnings = Vec::new();
-    for (name, value) in given {
-        match TABLE.iter().find(|row| row.name == name) {
-            Some(_) if value.is_null() => {}
-            Some(row) => layer.set(row, Origin::File(origin.into()), &value)?,
-            None => warnings.push(format!("{origin}: {}", unknown(&name))),
+    for (name, value) in &document.values {
+        let origin = origin(document, name);
+        if let Some(row) = TABLE.iter().find(|row| row.name == name) {
+            if !value.is_null() && value != "" {
+                layer.set(row, origin, value)?;
+            }
+        } else if let Some(row) = ABSENT.iter().find(|row| row.name == name) {
+            layer.miss(row, &origin, value)?;
+        } else {
+            layer.remarks.extend(unknown(document, name, &origin));
         }
     }
-    Ok((layer, warnings))
+    for name in &document.functions {
+        if let Some(row) = ABSENT.iter().find(|row| row.name == name) {
+            layer.miss(row, &origin(document, name), &Json::Bool(true))?;
+        }
+    }
+    Ok(layer)
 }
 
-fn unknown(name: &str) -> String {
-    let hint = match nearest(name, TABLE.iter().map(|row| row.name)) {
-        Some(known) => format!("; did you mean '{known}'?"),
-        None => String::new(),
-    };
-    format!("'{name}' is not a setting of this version and is ignored{hint}")
+fn origin(document: &Document, name: &str) -> Origin {
+    Origin::File { name: document.origin.clone(), line: document.lines.get(name).copied() }
+}
+
+fn unknown(document: &Document, name: &str, origin: &Origin) -> Option<Remark> {
+    let hint = meant(name).map(|known| format!("; did you mean '{known}'?"));
+    let counts = document.helpers.as_ref().is_none_or(|own| hint.is_some() && !own.contains(name));
+    let hint = hint.unwrap_or_default();
+    counts.then(|| {
+        let sentence =
+            format!("{origin}: '{name}' is not a setting of this version and is ignored");
+        Remark::Warning(sentence + &hint)
+    })
+}
+
+/// The setting that whoever wrote `name` may have meant: one with that flag, or
+/// else one with such a name.
+fn meant(name: &str) -> Option<&'static str> {
+    let flag = format!("--{}", name.replace('_', "-").to_ascii_lowercase());
+    let by_flag = TABLE.iter().find(|row| row.flags.contains(&flag.as_str()));
+    let names = || TABLE.iter().map(|row| row.name).chain(ABSENT.iter().map(|row| row.name));
+    by_flag.map(|row| row.name).or_else(|| nearest(name, names()))
 }
 
 /// Merges the layers, weakest first, over the defaults.
@@ -167,6 +247,20 @@ pub fn resolve(layers: &[Layer]) -> Result<Settings, Error> {
     }
     merged.insert("origins".into(), json!(origins));
     serde_json::from_value(Json::Object(merged)).map_err(|error| Error::Foreign(error.to_string()))
+}
+
+/// The settings of a program called `origin`, and its warnings.
+#[cfg(test)]
+pub(crate) fn from_json(origin: &str, json: &str) -> Result<(Layer, Vec<String>), Error> {
+    let values = serde_json::from_str(json).expect("a test's own JSON");
+    let helpers = Some(["own".to_string()].into());
+    let document = Document { origin: origin.into(), values, helpers, ..Document::default() };
+    let layer = from_file(&document)?;
+    let warnings = layer.remarks.iter().map(|remark| match remark {
+        Remark::Warning(text) | Remark::Note(text) => text.clone(),
+    });
+    let warnings = warnings.collect();
+    Ok((layer, warnings))
 }
 
 #[cfg(test)]
@@ -205,19 +299,17 @@ mod tests {
     struct Script {
         args: Vec<String>,
         vars: HashMap<String, String>,
-        file: Map<String, Json>,
+        file: Document,
         expected: BTreeMap<&'static str, (Json, Origin)>,
     }
 
     impl Script {
         fn new(random: &mut Random) -> Self {
             let mut script = Script::default();
+            script.file.origin = "x.py".into();
             for row in TABLE {
                 script.expected.insert(row.name, (row.default_value(), Origin::Default));
                 // Weakest first: what is written last is what is expected.
-                if random.maybe() {
-                    script.write_file(row, random.pick(&row.kind.samples()));
-                }
                 if let Some(variable) = row.platform_variable.filter(|_| random.maybe()) {
                     let (text, meant) = match variable {
                         "PORT" => ("5000", json!(["0.0.0.0:5000"])),
@@ -225,6 +317,13 @@ mod tests {
                     };
                     script.vars.insert(variable.into(), text.into());
                     script.expected.insert(row.name, (meant, Origin::Environment(variable.into())));
+                }
+                if random.maybe() {
+                    script.write_file(row, random.pick(&row.kind.samples()), random.below(99));
+                }
+                if row.flag().starts_with('-') && random.maybe() {
+                    let (flag, sample) = (random.pick(row.flags), random.pick(&row.kind.samples()));
+                    script.write_gunicorn_argument(row, flag, sample);
                 }
                 if random.maybe() {
                     script.write_variable(row, random.pick(&row.kind.samples()));
@@ -241,9 +340,20 @@ mod tests {
             self.expected.insert(row.name, (row.kind.check(value).unwrap(), origin));
         }
 
-        fn write_file(&mut self, row: &Row, sample: String) {
-            self.expect(row, &json!(sample), Origin::File("x.py".into()));
-            self.file.insert(row.name.into(), json!(sample));
+        fn write_file(&mut self, row: &Row, sample: String, line: usize) {
+            let origin = Origin::File { name: "x.py".into(), line: Some(line) };
+            self.expect(row, &json!(sample), origin);
+            self.file.lines.insert(row.name.into(), line);
+            self.file.values.insert(row.name.into(), json!(sample));
+        }
+
+        fn write_gunicorn_argument(&mut self, row: &Row, flag: &str, sample: String) {
+            let (args, value, told) = argument(row, flag, sample);
+            let origin = Origin::Environment(format!("GUNICORN_CMD_ARGS {told}"));
+            self.expect(row, &value, origin);
+            let words = args.iter().map(|word| shlex::try_quote(word).unwrap());
+            let text = self.vars.entry("GUNICORN_CMD_ARGS".into()).or_default();
+            text.extend(words.map(|word| format!("{word} ")));
         }
 
         fn write_variable(&mut self, row: &Row, sample: String) {
@@ -252,34 +362,38 @@ mod tests {
         }
 
         fn write_argument(&mut self, row: &Row, flag: &str, sample: String) {
-            match row.kind {
-                Kind::Switch => {
-                    let on = json!(!flag.starts_with("--no-"));
-                    // A short flag is told by the long one that it stands for.
-                    let told = if flag.starts_with("--") { flag } else { row.flag() };
-                    self.expect(row, &on, Origin::CommandLine(told.into()));
-                    self.args.push(flag.into());
-                }
-                _ => {
-                    self.expect(row, &json!(sample), Origin::CommandLine(row.flag().into()));
-                    self.args.extend(flag.starts_with('-').then(|| flag.into()));
-                    self.args.push(sample);
-                }
-            }
+            let (args, value, told) = argument(row, flag, sample);
+            self.expect(row, &value, Origin::CommandLine(told));
+            self.args.extend(args);
         }
 
         fn run(&self) -> Settings {
             let environment = from_env(|name| self.vars.get(name).cloned()).unwrap();
-            let (file, warnings) = from_json("x.py", &json!(self.file).to_string()).unwrap();
-            assert_eq!(warnings, [""; 0]);
+            let file = from_file(&self.file).unwrap();
+            assert_eq!(file.remarks(), []);
             let args = ["serve".to_string()].into_iter().chain(self.args.clone());
             let cli = parse_args(args.map(OsString::from)).unwrap();
-            resolve(&[file, environment, cli.layer]).unwrap()
+            resolve(&[environment.platform, file, environment.layer, cli.layer]).unwrap()
         }
     }
 
-    /// Command line > environment > platform's variables > file > defaults, for
-    /// each setting by itself.
+    /// The words of an argument, the value it gives, and the flag that is told.
+    fn argument(row: &Row, flag: &str, sample: String) -> (Vec<String>, Json, String) {
+        match row.kind {
+            Kind::Switch => {
+                // A short flag is told by the long one that it stands for.
+                let told = if flag.starts_with("--") { flag } else { row.flag() };
+                (vec![flag.into()], json!(!flag.starts_with("--no-")), told.into())
+            }
+            _ => {
+                let words = flag.starts_with('-').then(|| flag.into()).into_iter();
+                (words.chain([sample.clone()]).collect(), json!(sample), row.flag().into())
+            }
+        }
+    }
+
+    /// Command line > our variables > GUNICORN_CMD_ARGS > file > the platform's
+    /// variables > defaults, for each setting by itself.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "SERVE_SEED replays one failure")]
     fn the_strongest_source_wins() {
@@ -300,8 +414,9 @@ mod tests {
 
     fn environment(vars: &[(&str, &str)]) -> Result<Settings, String> {
         let vars: HashMap<_, _> = vars.iter().copied().collect();
-        let layer = from_env(|name| vars.get(name).map(ToString::to_string));
-        resolve(&[layer.map_err(|error| error.to_string())?]).map_err(|error| error.to_string())
+        let read = from_env(|name| vars.get(name).map(ToString::to_string));
+        let read = read.map_err(|error| error.to_string())?;
+        resolve(&[read.platform, read.layer]).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -350,7 +465,7 @@ mod tests {
         let settings = resolve(&[layer]).unwrap();
         assert_eq!(settings.unix_socket_mode, 0o660);
         assert_eq!(settings.max_body_size, Some(1024));
-        assert_eq!(settings.origin("timeout"), &Origin::File("serve.conf.py".into()));
+        assert_eq!(settings.origin("timeout").to_string(), "serve.conf.py");
     }
 
     #[test]
@@ -360,26 +475,102 @@ mod tests {
                 r#"{"workers": [2]}"#,
                 "c.py: workers: [2] is not a whole number from 1 to 500 or \"auto\"",
             ),
-            (r#"{"chdir": ""}"#, "c.py: chdir: '' is not a non-empty text"),
-            ("[1]", "c.py: not a set of settings: expected names with values"),
-            ("{", "c.py: not valid JSON: EOF while parsing an object at line 1 column 1"),
+            (r#"{"chdir": " "}"#, "c.py: chdir: ' ' is not a non-empty text"),
+            (
+                r#"{"certfile": "x.pem"}"#,
+                "c.py: certfile cannot be had: this version has no TLS; let a proxy or load balancer \
+                 in front end it, and take the setting out",
+            ),
         ] {
             let error = from_json("c.py", json).unwrap_err();
             assert_eq!(error.to_string(), message, "{json}");
         }
+        let document = Document::toml("c.toml", "\n\nworkers = [2]\n").unwrap().unwrap();
+        let error = from_file(&document).unwrap_err().to_string();
+        assert!(error.starts_with("c.toml, line 3: workers: [2] is not"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_text_in_a_file_counts_as_not_set() {
+        let (layer, warnings) = from_json("c.py", r#"{"accesslog": "", "workers": ""}"#).unwrap();
+        assert_eq!((layer, warnings), (Layer::default(), Vec::new()));
     }
 
     #[test]
     fn unknown_names_in_a_file_are_warnings() {
-        let (layer, warnings) = from_json("c.py", r#"{"wrokers": 9, "region": "eu"}"#).unwrap();
-        assert_eq!(layer, Layer::default());
+        let text = "wrokers = 9\nregion = 'eu'\nlog-level = 'info'\nown = 1\n";
+        let layer = from_file(&Document::toml("c.toml", text).unwrap().unwrap()).unwrap();
+        let ignored = "is not a setting of this version and is ignored";
+        assert_eq!(
+            layer.remarks(),
+            [
+                format!("c.toml, line 3: 'log-level' {ignored}; did you mean 'loglevel'?"),
+                format!("c.toml, line 4: 'own' {ignored}"),
+                format!("c.toml, line 2: 'region' {ignored}"),
+                format!("c.toml, line 1: 'wrokers' {ignored}; did you mean 'workers'?"),
+            ]
+            .map(Remark::Warning)
+        );
+    }
+
+    #[test]
+    fn a_program_may_have_names_of_its_own() {
+        let json = r#"{"wrokers": 9, "region": "eu", "access_logfile": "-", "own": 1}"#;
+        let (layer, warnings) = from_json("c.py", json).unwrap();
+        assert_eq!(layer.values, BTreeMap::new());
         assert_eq!(
             warnings,
             [
-                "c.py: 'region' is not a setting of this version and is ignored",
+                "c.py: 'access_logfile' is not a setting of this version and is ignored; \
+                 did you mean 'accesslog'?",
                 "c.py: 'wrokers' is not a setting of this version and is ignored; \
                  did you mean 'workers'?",
             ]
         );
+        let helper = Document {
+            values: [("worker".to_string(), json!(1))].into_iter().collect(),
+            helpers: Some(["worker".to_string()].into()),
+            ..Document::default()
+        };
+        assert_eq!(from_file(&helper).unwrap().remarks(), []);
+    }
+
+    #[test]
+    fn what_only_gunicorn_has_is_told_unless_it_asks_for_nothing() {
+        for row in ABSENT {
+            let asking = json!({ row.name: "asked" }).to_string();
+            let told = match from_json("c.py", &asking) {
+                Ok((_, mut remarks)) => remarks.remove(0),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(told, format!("c.py: {} {}", row.name, row.sentence()));
+            for silent in [json!(null), json!(false), json!(""), json!([]), json!(row.harmless)] {
+                let json = json!({ row.name: silent }).to_string();
+                assert_eq!(from_json("c.py", &json), Ok((Layer::default(), vec![])), "{json}");
+            }
+        }
+        let function = Document { functions: ["ssl_context".into()].into(), ..Document::default() };
+        assert_eq!(from_file(&function).unwrap().remarks().len(), 1);
+    }
+
+    #[test]
+    fn gunicorns_variable_is_read_as_a_shell_would() {
+        let vars = |text: &str| {
+            let text = text.to_string();
+            from_env(move |name| (name == "GUNICORN_CMD_ARGS").then(|| text.clone()))
+        };
+        let read = vars(r#"--bind=":80" -c 'my conf.py' --check-config -e "A=b c""#).unwrap();
+        assert_eq!(read.config.as_deref(), Some("my conf.py"));
+        assert_eq!(read.action, Some(Action::CheckConfig));
+        let settings = resolve(&[read.layer]).unwrap();
+        assert_eq!((settings.bind, settings.raw_env), (vec![":80".into()], vec!["A=b c".into()]));
+        for (text, message) in [
+            ("-w many", "GUNICORN_CMD_ARGS --workers: 'many' is not a whole number"),
+            ("--wrokers 2", "GUNICORN_CMD_ARGS: unknown option '--wrokers'; did you mean"),
+            ("-n 'a", "GUNICORN_CMD_ARGS: a quotation mark is not closed"),
+        ] {
+            let error = vars(text).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::Value as Json;
 
 use crate::settings::Settings;
-use crate::table::{COMMANDS, Row, TABLE};
+use crate::table::{ABSENT, COMMANDS, Row, TABLE};
 
 impl Settings {
     /// What `--print-config` shows: one line per setting, with where its value
@@ -54,17 +54,19 @@ const INTRODUCTION: &str = "\
 A setting can be given in several places. The strongest first:
 
 1. the command line, `--timeout 30`;
-2. the environment, `SERVE_TIMEOUT=30`; the variables that platforms
-   set, `PORT` and `WEB_CONCURRENCY`, count less than `SERVE_` ones;
-3. the config file, `timeout = 30`;
-4. the default.
+2. the environment, `SERVE_TIMEOUT=30`;
+3. gunicorn's variable, `GUNICORN_CMD_ARGS=\"--timeout 30\"`;
+4. the config file, `timeout = 30`;
+5. the variables that platforms set, `PORT` and `WEB_CONCURRENCY`;
+6. the default.
 
 A stronger place replaces the value of a weaker one, also when it is a
-list. A variable that is empty, and a `None` in the config file, count
-as not set. `serve --print-config` shows every value and where it came
-from. Wrong values end the start with exit code 2 and one sentence
-that says where the mistake is; an unknown name in a config file is a
-warning. The headings below are the names in a config file.
+list. A variable that is empty, and an empty text or a `None` in the
+config file, count as not set. `serve --print-config` shows every value
+and where it came from. A wrong value ends the start with exit code 2
+and one sentence that says where the mistake is. The headings below are
+the names in a config file; [its forms](../guides/configuration.md) have
+a page of their own.
 ";
 
 /// The page `docs/reference/settings.md`.
@@ -84,8 +86,24 @@ pub fn reference() -> String {
         let value = value.map(|value| format!(" {value}")).unwrap_or_default();
         page.push_str(&format!("| {short}`--{long}{value}` | {summary} |\n"));
     }
+    page.push_str(ABSENCE);
+    for row in ABSENT {
+        let flags: String = row.flags.iter().map(|flag| format!(", `{flag}`")).collect();
+        page.push_str(&format!("| `{}`{flags} | {} |\n", row.name, row.sentence()));
+    }
     page
 }
+
+const ABSENCE: &str = "
+## Only in gunicorn
+
+These are read wherever a setting is, and the log says once what comes
+of each that asks for something. A setting that cannot be had ends the
+start.
+
+| setting | |
+|---|---|
+";
 
 fn section(row: &Row) -> String {
     let code = |words: Vec<String>| {
@@ -96,7 +114,11 @@ fn section(row: &Row) -> String {
         _ => flag.to_string(),
     });
     let variables = [Some(row.variable()), row.platform_variable.map(String::from)];
-    let default = row.default.map_or("not set".into(), |default| format!("`{default}`"));
+    let default = match row.default {
+        None => "not set".into(),
+        Some("") => "none".into(),
+        Some(default) => format!("`{default}`"),
+    };
     let mut section = format!("\n### `{}`\n\n{}\n\n", row.name, wrap(row.details));
     for (title, text) in [
         ("Command line", code(flags.map(|flag| flag.trim_end().to_string()).collect())),
@@ -158,10 +180,10 @@ mod tests {
     #[test]
     fn print_tells_where_each_value_is_from() {
         let vars = |name: &str| (name == "WEB_CONCURRENCY").then(|| "3".to_string());
-        let environment = crate::from_env(vars).unwrap();
+        let platform = crate::from_env(vars).unwrap().platform;
         let (file, _) = from_json("serve.conf.py", r#"{"max_body_size": 10485760}"#).unwrap();
         let cli = crate::parse_args(["serve", "--preload"].map(Into::into)).unwrap();
-        let page = resolve(&[file, environment, cli.layer]).unwrap().print();
+        let page = resolve(&[platform, file, cli.layer]).unwrap().print();
         for line in [
             "wsgi_app                 = None                      # default",
             "preload_app              = True                      # command line (--preload)",

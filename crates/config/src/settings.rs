@@ -6,6 +6,7 @@
 //! wiring copies what a crate needs into that crate's own options.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub struct Settings {
     pub wsgi_app: Option<String>,
     pub python: Option<String>,
     pub chdir: Option<String>,
+    pub pythonpath: Vec<String>,
+    /// Each `NAME=VALUE`.
+    pub raw_env: Vec<String>,
     pub preload_app: bool,
 
     /// At least one address, none empty; not parsed yet.
@@ -52,6 +56,11 @@ pub struct Settings {
     #[serde(with = "canonical")]
     pub max_rss: Option<u64>,
     pub worker_class: WorkerClass,
+    /// From 1.
+    pub threads: u16,
+    /// From 1.
+    pub worker_connections: usize,
+    pub proc_name: Option<String>,
     pub pidfile: Option<String>,
     pub daemon: bool,
 
@@ -111,6 +120,9 @@ pub struct Settings {
     pub errorlog: LogFile,
     pub loglevel: LogLevel,
 
+    pub reload: bool,
+    pub reload_extra_files: Vec<String>,
+
     /// Where each value came from that is not the default.
     pub(crate) origins: BTreeMap<String, Origin>,
 }
@@ -163,6 +175,20 @@ impl Workers {
 pub enum WorkerClass {
     /// One request at a time, on the worker's main thread.
     Sync,
+    /// Several at a time, each in a thread.
+    Threads,
+    /// Many at a time, each in a greenlet.
+    Async,
+}
+
+impl fmt::Display for WorkerClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WorkerClass::Sync => "sync",
+            WorkerClass::Threads => "threads",
+            WorkerClass::Async => "async",
+        })
+    }
 }
 
 /// Where a log goes.

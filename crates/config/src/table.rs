@@ -1,13 +1,15 @@
 //! The table: one row per setting, in the order of `--help` and of the
-//! reference page. The rows themselves are in the two files below.
+//! reference page. The rows themselves are in the files below.
 //!
 //! A row is plain data. To add a setting, add its row there and a field of the
 //! same name to [`crate::Settings`], of a type that fits the row's kind; every
 //! source, `--help`, `--print-config` and the reference page then have it.
-//! Names and flags are gunicorn's wherever the meaning is the same.
-//!
-//! Keep the rows of one group together: the headings follow the table.
+//! Names and flags are gunicorn's wherever the meaning is the same; what
+//! gunicorn has and this server has not is in `absent`.
 
+mod absent;
+mod classes;
+mod development;
 mod requests;
 mod server;
 
@@ -16,6 +18,8 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use crate::kind::Kind;
+
+pub(crate) use absent::{ABSENT, Absent, Fate};
 
 /// One setting.
 #[derive(Clone, Copy)]
@@ -68,7 +72,12 @@ impl Row {
 /// What a command line can ask for that is no setting: short and long flag, the
 /// name of its value if it takes one, what it does.
 pub(crate) const COMMANDS: &[(Option<char>, &str, Option<&str>, &str)] = &[
-    (Some('c'), "config", Some("FILE"), "Read settings from this config file"),
+    (
+        Some('c'),
+        "config",
+        Some("FILE"),
+        "Read settings from this config file, or from python:MODULE",
+    ),
     (None, "check-config", None, "Load the configuration and the application, then stop"),
     (
         None,
@@ -77,7 +86,8 @@ pub(crate) const COMMANDS: &[(Option<char>, &str, Option<&str>, &str)] = &[
         "Show every setting, its value and where that came from, then stop",
     ),
     (Some('v'), "version", None, "Show the version"),
-    (Some('h'), "help", None, "Show this help"),
+    (Some('h'), "help", None, "Show the options that most need"),
+    (None, "help-all", None, "Show all options"),
 ];
 
 const APPLICATION: &str = "Application";
@@ -88,22 +98,61 @@ const RECYCLING: &str = "Recycling";
 const TIMEOUTS: &str = "Timeouts";
 const LIMITS: &str = "Limits";
 const LOGS: &str = "Logs";
+const DEVELOPMENT: &str = "Development";
 
 /// A time that may be 0, and one that may not.
 const FROM_ZERO: Kind = Kind::Seconds { least: Duration::ZERO };
 const ABOVE_ZERO: Kind = Kind::Seconds { least: Duration::from_millis(1) };
 
-/// The rows of all files beside this one, in the order of `--help`.
-pub(crate) static TABLE: &[Row] = &join::<{ server::ROWS.len() + requests::ROWS.len() }>();
+/// The rows, by file.
+const FILES: &[&[Row]] = &[server::ROWS, classes::ROWS, requests::ROWS, development::ROWS];
 
-const fn join<const N: usize>() -> [Row; N] {
-    let mut rows = [server::ROWS[0]; N];
-    let (mut at, first) = (0, server::ROWS.len());
-    while at < N {
-        rows[at] = if at < first { server::ROWS[at] } else { requests::ROWS[at - first] };
-        at += 1;
+/// The headings, in the order of `--help`.
+const GROUPS: &[&str] =
+    &[APPLICATION, SOCKETS, WORKERS, RECYCLING, PRIVILEGES, TIMEOUTS, LIMITS, LOGS, DEVELOPMENT];
+
+/// All rows, by heading; under one, in the order of the files.
+pub(crate) static TABLE: &[Row] = &by_group::<{ count() }>();
+
+const fn count() -> usize {
+    let (mut file, mut rows) = (0, 0);
+    while file < FILES.len() {
+        rows += FILES[file].len();
+        file += 1;
     }
     rows
+}
+
+const fn by_group<const N: usize>() -> [Row; N] {
+    let mut rows = [FILES[0][0]; N];
+    let (mut group, mut at) = (0, 0);
+    while group < GROUPS.len() {
+        let mut file = 0;
+        while file < FILES.len() {
+            let mut row = 0;
+            while row < FILES[file].len() {
+                if same(FILES[file][row].group, GROUPS[group]) {
+                    rows[at] = FILES[file][row];
+                    at += 1;
+                }
+                row += 1;
+            }
+            file += 1;
+        }
+        group += 1;
+    }
+    assert!(at == N, "a row stands under a heading that is not in GROUPS");
+    rows
+}
+
+/// `==`, which a constant cannot use on texts.
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
 }
 
 #[cfg(test)]
@@ -134,7 +183,10 @@ mod tests {
         let rows = TABLE.iter().flat_map(|row| {
             row.flags.iter().map(ToString::to_string).chain([row.name.to_string()])
         });
-        for word in commands.chain(rows) {
+        let absent = ABSENT.iter().flat_map(|row| {
+            row.flags.iter().map(ToString::to_string).chain([row.name.to_string()])
+        });
+        for word in commands.chain(rows).chain(absent) {
             assert!(seen.insert(word.clone()), "{word} is used twice");
         }
     }

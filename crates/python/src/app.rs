@@ -3,9 +3,11 @@
 //! The work is done by two small Python modules compiled into this binary; here
 //! their refusals become Rust values.
 
+use std::env;
 use std::ffi::CString;
 use std::path::Path;
 
+use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 
@@ -31,19 +33,44 @@ pub struct Refusal {
 /// Code 3 when the module cannot be imported, 4 when there is no callable.
 pub fn load(py: Python<'_>, spec: &str, directory: &Path) -> Result<App, Refusal> {
     let module = built_in(py, "_app")?;
-    call(&module, "insert_directory", &directory.to_string_lossy())?;
-    call(&module, "load", spec).map(|app| App(app.unbind()))
+    call(&module, "insert_directory", (directory.to_string_lossy(),))?;
+    call(&module, "load", (spec,)).map(|app| App(app.unbind()))
 }
 
-/// Runs a configuration file written in Python; returns a JSON object of the
-/// plain names it set.
+/// Runs a configuration file written in Python, which may import what is in
+/// `directory`; returns a JSON object of what it says.
 ///
 /// # Errors
 /// Code 2, naming file and line, when it cannot be read or raises.
-pub fn evaluate_config(py: Python<'_>, path: &str) -> Result<String, Refusal> {
-    let module = built_in(py, "_config")?;
-    let json = call(&module, "evaluate", path)?;
+pub fn evaluate_file(py: Python<'_>, path: &str, directory: &Path) -> Result<String, Refusal> {
+    evaluate(py, "evaluate_file", path, directory)
+}
+
+/// Imports a module that is a configuration; otherwise as [`evaluate_file`].
+///
+/// # Errors
+/// Code 2, when it cannot be imported.
+pub fn evaluate_module(py: Python<'_>, name: &str, directory: &Path) -> Result<String, Refusal> {
+    evaluate(py, "evaluate_module", name, directory)
+}
+
+fn evaluate(py: Python<'_>, how: &str, what: &str, directory: &Path) -> Result<String, Refusal> {
+    let json = call(&built_in(py, "_config")?, how, (what, directory.to_string_lossy()))?;
     json.extract().map_err(|error| unexpected(&error))
+}
+
+/// Puts directories first on `sys.path`, before the working directory.
+///
+/// # Errors
+/// When the interpreter is broken.
+pub fn insert_directories(py: Python<'_>, directories: &[String]) -> Result<(), Refusal> {
+    let module = built_in(py, "_app")?;
+    let here = env::current_dir().unwrap_or_default();
+    call(&module, "insert_directory", (here.to_string_lossy(),))?;
+    for directory in directories.iter().rev() {
+        call(&module, "insert_directory", (here.join(directory).to_string_lossy(),))?;
+    }
+    Ok(())
 }
 
 /// One of our own Python modules, from the copy inside this binary.
@@ -68,11 +95,11 @@ pub(crate) fn built_in<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, Py
 fn call<'py>(
     module: &Bound<'py, PyModule>,
     function: &str,
-    argument: &str,
+    arguments: impl PyCallArgs<'py>,
 ) -> Result<Bound<'py, PyAny>, Refusal> {
     module
         .getattr(function)
-        .and_then(|function| function.call1((argument,)))
+        .and_then(|function| function.call1(arguments))
         .map_err(|error| refusal(module, &error).unwrap_or_else(|| unexpected(&error)))
 }
 

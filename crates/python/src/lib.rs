@@ -22,8 +22,10 @@ mod request;
 mod respond;
 mod timeout;
 
-pub use app::{App, Refusal, evaluate_config, load};
+pub use app::{App, Refusal, evaluate_file, evaluate_module, insert_directories, load};
 pub use drive::{Control, Options, Order, run};
 pub use environ::Origin;
 pub use interpreter::{Home, Interpreter};
-pub use process::{Preloaded, before_fork, forked_child, forked_parent, guard, prepare_worker};
+pub use process::{
+    Preloaded, before_fork, forked_child, forked_parent, guard, prepare_worker, set_environment,
+};

@@ -42,6 +42,19 @@ pub fn guard(py: Python<'_>) -> Result<(), Refusal> {
         .map_err(|error| broken(&error))
 }
 
+/// Sets variables, each `NAME=VALUE`, in `os.environ`.
+///
+/// # Errors
+/// When the interpreter lacks its own `os` module.
+pub fn set_environment(py: Python<'_>, variables: &[String]) -> Result<(), Refusal> {
+    let module = built_in(py, "_process")?;
+    module
+        .getattr("set_environment")
+        .and_then(|function| function.call1((variables.to_vec(),)))
+        .map(drop)
+        .map_err(|error| broken(&error))
+}
+
 /// What a worker arranges before it loads the application: crash reports, and
 /// ordinary signals for what the application forks.
 ///

@@ -48,6 +48,32 @@ pub(super) const ROWS: &[Row] = &[
         gunicorn: "",
     },
     Row {
+        name: "pythonpath",
+        flags: &["--pythonpath"],
+        platform_variable: None,
+        value: "DIRS",
+        kind: Kind::Items,
+        default: Some(""),
+        group: APPLICATION,
+        summary: "Directories to look in first for modules",
+        details: "Directories that come first in `sys.path`, before the working directory. On the \
+            command line and in a text, commas separate.",
+        gunicorn: "",
+    },
+    Row {
+        name: "raw_env",
+        flags: &["-e", "--env"],
+        platform_variable: None,
+        value: "NAME=VALUE",
+        kind: Kind::Pairs,
+        default: Some(""),
+        group: APPLICATION,
+        summary: "Set an environment variable for the application; repeatable",
+        details: "Variables that the application finds in `os.environ`, set before it is loaded. A \
+            config file gives a list of texts, the command line repeats the flag.",
+        gunicorn: "In gunicorn, they are set in the master, too.",
+    },
+    Row {
         name: "preload_app",
         flags: &["--preload", "--no-preload"],
         platform_variable: None,
@@ -74,10 +100,9 @@ pub(super) const ROWS: &[Row] = &[
         summary: "Listen on HOST:PORT or unix:PATH; repeatable",
         details: "One address or several: `HOST:PORT`, `[::1]:PORT`, `unix:PATH`, `unix:@NAME` (abstract) \
             or `fd://N` (a socket that was inherited). A config file gives a text or a list, the command line repeats \
-            the flag; in a text, commas separate. When `PORT` is set, as many platforms do, it \
-            means `0.0.0.0:$PORT`.",
-        gunicorn: "In gunicorn, `PORT` is weaker than the config file, and a text is one address even if it has \
-            commas.",
+            the flag; in a text, commas separate. When `PORT` is set, as many platforms do, the \
+            default is `0.0.0.0:$PORT`.",
+        gunicorn: "In gunicorn, a text is one address even if it has commas.",
     },
     Row {
         name: "backlog",
@@ -117,23 +142,8 @@ pub(super) const ROWS: &[Row] = &[
         summary: "Worker processes; auto is 2 x cores + 1",
         details: "How many processes serve requests. With `auto`, twice the number of cores and one \
             more, where the cores are those that the process may use: the cgroup's CPU quota and \
-            the affinity mask are obeyed. Where the cgroup has a memory limit, there is at most one for every 64 MiB of it. The log says how the number was found.",
-        gunicorn: "In gunicorn the default is 1, `auto` does not exist, and `WEB_CONCURRENCY` is weaker than the \
-            config file.",
-    },
-    Row {
-        name: "worker_class",
-        flags: &["-k", "--worker-class"],
-        platform_variable: None,
-        value: "CLASS",
-        kind: Kind::Choice { names: &["sync"], later: &["threads", "gthread", "async", "gevent"] },
-        default: Some("sync"),
-        group: WORKERS,
-        summary: "How a worker runs the application",
-        details: "`sync` runs one request at a time in each worker. Slow clients do not hold a worker \
-            up: a request reaches the application when it is whole, and its response is sent \
-            from a buffer.",
-        gunicorn: "gunicorn has more classes and takes import paths. Its `sync` is held up by slow clients.",
+            the affinity mask are obeyed. Where the cgroup has a memory limit, there is at most one for every 64 MiB of it. The log says how the number was found. When `WEB_CONCURRENCY` is set, it is the default.",
+        gunicorn: "In gunicorn the default is 1, and `auto` does not exist.",
     },
     Row {
         name: "pidfile",
@@ -147,6 +157,20 @@ pub(super) const ROWS: &[Row] = &[
         details: "Holds the master's process id, for sending signals. The file appears once the server \
             serves and is removed when it stops.",
         gunicorn: "In gunicorn the file appears before the first worker has started.",
+    },
+    Row {
+        name: "proc_name",
+        flags: &["-n", "--name"],
+        platform_variable: None,
+        value: "NAME",
+        kind: Kind::Text,
+        default: None,
+        group: WORKERS,
+        summary: "What ps and top call the processes",
+        details: "The name of all processes of the server, as `ps -o comm`, `top` and `pgrep` show it. \
+            The kernel keeps the first 15 bytes.",
+        gunicorn: "In gunicorn it is part of a title that replaces the arguments, and needs the package \
+            `setproctitle`.",
     },
     Row {
         name: "daemon",

@@ -1,0 +1,2 @@
+class Logger:
+    """The name that configurations derive from."""

@@ -1,0 +1,79 @@
+"""gunicorn's configuration files work as they are."""
+
+import pytest
+from harness import ROOT
+
+CONFIGS = ROOT / "tests" / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
+
+#: What is not there yet, and needed by which file.
+WAITING = {
+    "behind_a_proxy": "proxy_allow_ips",
+    "gevent_psycogreen": "worker_class async",
+    "logconfig_dict": "logconfig_dict",
+    "logger_class": "logger_class",
+    "superset": "worker_class threads",
+    "threads": "worker_class threads",
+}
+
+APP = """
+import os
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [os.environ.get(environ["PATH_INFO"][1:], "fine").encode()]
+"""
+
+
+def case(name):
+    waits = [pytest.mark.xfail(reason=WAITING[name])] if name in WAITING else []
+    return pytest.param(name, marks=waits)
+
+
+def test_there_are_enough_of_them():
+    assert len(NAMES) >= 30
+    assert set(WAITING) <= set(NAMES)
+
+
+@pytest.fixture
+def configured(serve):
+    """Makes servers that have one of the files as their gunicorn.conf.py."""
+
+    def start(name, env=None, **arguments):
+        env = {"PYTHONPATH": str(CONFIGS / "beside"), **(env or {})}
+        server = serve(APP, workers=None, env=env, start=False, **arguments)
+        server.write("gunicorn.conf.py", (CONFIGS / f"{name}.py").read_text())
+        # The log is where the test can see it, whatever the file says.
+        server.arguments[1:1] = ["--error-logfile", "-", "--log-level", "info"]
+        server.launch().log.wait(r" serves main:app at .*config=gunicorn\.conf\.py")
+        return server
+
+    return start
+
+
+@pytest.mark.parametrize("name", [case(name) for name in NAMES])
+def test_a_file_that_gunicorn_takes_starts_and_serves(configured, name):
+    spec = None if name == "names_the_application" else "main:app"
+    server = configured(name, spec=spec)
+    assert server.get("/")[:3:2] == (200, b"fine")
+    assert server.stop() == 0
+    assert server.log.count(r" error: ") == 0
+    assert server.log.count(r"is not a setting") == 0
+
+
+def test_what_a_file_computes_reaches_the_server(configured):
+    server = configured("environment_loop", env={"GUNICORN_WORKERS": "3", "GUNICORN_TIMEOUT": "9"})
+    server.log.wait(r"info: workers=3: gunicorn\.conf\.py$")
+    server.log.wait(r"worker=\d+ .* ready in=", count=3)
+
+
+def test_what_a_file_puts_into_the_environment_reaches_the_application(configured):
+    server = configured("secrets_in_a_helper")
+    assert server.get("/SECRET_KEY")[2] == b"a, b = c"
+
+
+def test_what_a_file_asks_for_in_vain_is_told(configured):
+    server = configured("control_socket")
+    assert server.log.count(r"warning: .*, line 10: enable_stdio_inheritance has no effect") == 1
+    assert server.log.count(r"info: .*, line 5: control_socket_disable is not needed") == 1
+    assert server.log.count(r"http_parser|http_protocols") == 0

@@ -1,0 +1,169 @@
+"""What somebody sees who has never used it: a mistake is answered by what to type next."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+from harness import BINARY, PATIENCE, run
+
+APP = """
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"fine"]
+"""
+FLASK = "import somewhere_else\n\n{name} = somewhere_else.Flask(__name__)\n"
+
+
+def answer(place, *options, code, env=None):
+    """The sentence that a command is answered with; the master may add whose it is."""
+    found, out, err = run(*options, cwd=place, env=env)
+    assert (found, out) == (code, ""), err
+    lines = [line for line in err.splitlines() if re.search(r"(error|warning): ", line)]
+    assert all("gen=1 cannot start: worker=1" in line for line in lines[1:]), err
+    return lines[0]
+
+
+# ---- serve, and nothing else
+
+
+@pytest.mark.parametrize(
+    "files, written",
+    [
+        ({"main.py": APP}, "`serve main:app` for the one in main.py"),
+        ({"shop.py": FLASK.format(name="app")}, "`serve shop:app` for the one in shop.py"),
+        (
+            {"manage.py": "", "shop/wsgi.py": "application = get_wsgi_application()\n"},
+            "`serve shop.wsgi:application` for the one in shop/wsgi.py",
+        ),
+        (
+            {"wsgi.py": "def create_app():\n    pass\n", "aaa.py": "app = 1\n"},
+            "`serve wsgi:create_app()` for the one in wsgi.py",
+        ),
+        ({"notes.txt": "app = 1\n"}, "`serve main:app`, where main.py has a WSGI application"),
+    ],
+)
+def test_without_an_application_the_one_that_is_there_is_named(tmp_path, files, written):
+    for name, source in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source)
+    line = answer(tmp_path, "-b", "127.0.0.1:0", code=2)
+    assert f"no application is named: write {written}" in line
+    assert "`serve --help` shows more" in line
+
+
+# ---- the wrong folder
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["below", "beside"])
+def test_an_application_in_a_neighbouring_folder_is_found(tmp_path, inside):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "empty").mkdir()
+    where = tmp_path if inside else tmp_path / "src"
+    (where / "main.py").write_text(APP)
+    here, folder = (tmp_path / "empty", "..") if inside else (tmp_path, "src")
+    line = answer(here, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3)
+    assert f"no module 'main' in {here}" in line
+    assert line.endswith(f"; it is in {folder}: add --chdir {folder}")
+    assert run("--check-config", "--chdir", folder, "main:app", cwd=here)[0] == 0
+
+
+def test_a_package_is_suggested_too(tmp_path):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").write_text(APP)
+    line = answer(tmp_path, "-w", "1", "-b", "127.0.0.1:0", "shpo:app", code=3)
+    assert "did you mean 'shop'?" in line
+
+
+# ---- the wrong environment
+
+MISSING = "import serve_tests_have_no_such_module\n"
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "main.py").write_text(MISSING)
+    return tmp_path
+
+
+def test_an_environment_that_is_not_active_is_named(place):
+    (place / ".venv").mkdir()
+    (place / ".venv" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    line = answer(place, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3)
+    assert "raised ModuleNotFoundError: No module named 'serve_tests_have" in line
+    assert line.endswith(
+        "; the virtual environment .venv is not active: run `. .venv/bin/activate` first, "
+        "or add --python .venv"
+    )
+
+
+def test_an_active_environment_without_the_package_is_named(place):
+    if sys.prefix == sys.base_prefix:
+        pytest.skip("the tests run outside a virtual environment")
+    env = {"VIRTUAL_ENV": sys.prefix}
+    line = answer(place, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3, env=env)
+    assert line.endswith(f"; install it into the virtual environment {sys.prefix}")
+
+
+def test_without_an_environment_one_is_asked_for(place):
+    env = {"VIRTUAL_ENV": ""}
+    line = answer(place, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3, env=env)
+    assert line.endswith(
+        "; activate the application's virtual environment first, or name it with --python"
+    )
+
+
+def test_a_module_that_a_package_lacks_is_no_matter_of_environments(place):
+    (place / "main.py").write_text("import json.nothing\n")
+    line = answer(place, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3)
+    assert line.endswith("No module named 'json.nothing'")
+
+
+# ---- the start
+
+
+def test_the_start_tells_what_serves_where_and_why(serve):
+    server = serve(APP, workers=None, start=False)
+    server.write("gunicorn.conf.py", "workers = 2\n")
+    server.start(workers=2)
+    port = server.address[1]
+    server.log.wait(
+        rf"serve \d+\.\d+\.\d+ serves main:app at http://127\.0\.0\.1:{port} "
+        rf"\(workers=2 class=sync config=gunicorn\.conf\.py pid={server.pid}\)$"
+    )
+    server.log.wait(r"info: workers=2: gunicorn\.conf\.py, line 1$")
+    assert "\x1b" not in server.log.text()
+
+
+def read_until(terminal, text):
+    """What a terminal shows, to the end of the line that has `text`."""
+    shown = ""
+    while not re.search(rf"{text}.*\n", shown):
+        shown += os.read(terminal, 4096).decode()
+    return shown
+
+
+def test_in_a_terminal_lines_are_short_and_coloured(tmp_path):
+    (tmp_path / "main.py").write_text(APP)
+    terminal, theirs = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    command = [BINARY, "-w", "1", "-b", "unix:s", "--spew", "main:app"]
+    server = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stderr=theirs, stdout=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    try:
+        shown = read_until(terminal, "serves main:app")
+        server.terminate()
+        assert server.wait(PATIENCE) == 0
+    finally:
+        server.kill()
+        server.wait()
+        os.close(terminal)
+    assert re.search(
+        r"^\x1b\[2m\d\d:\d\d:\d\d\x1b\[0m \x1b\[33mwarning: --spew", shown, re.MULTILINE
+    )
+    assert "\x1b[1;32munix:s\x1b[0m" in shown
+    assert "master[" not in shown
