@@ -5,6 +5,7 @@
 
 mod check;
 mod daemon;
+mod engine;
 mod house;
 mod invocation;
 mod logger;

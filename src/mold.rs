@@ -7,12 +7,12 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use pyo3::Python;
 use serve_config::Settings;
-use serve_python::{App, Home, Interpreter, Preloaded};
+use serve_python::{App, Driver, Home, Interpreter, Preloaded};
 use serve_supervisor::{ForkHooks, Forked, MoldLink, Order, Planned};
 
 use crate::invocation::{File, Invocation};
 use crate::privileges::Owner;
-use crate::{logger, worker};
+use crate::{engine, logger, worker};
 
 /// CPython's own hooks around a fork.
 struct Hooks<'py>(Python<'py>);
@@ -30,11 +30,12 @@ impl ForkHooks for Hooks<'_> {
 }
 
 /// What a generation is made of, once the master has decided.
-struct Cast {
-    settings: Settings,
-    listeners: Vec<OwnedFd>,
+pub(crate) struct Cast {
+    pub(crate) settings: Settings,
+    pub(crate) listeners: Vec<OwnedFd>,
+    pub(crate) driver: Driver,
     /// Loaded here when it is preloaded.
-    app: Option<App>,
+    pub(crate) app: Option<App>,
 }
 
 /// Runs a mold, and in their processes the workers it forks; returns the exit
@@ -82,6 +83,10 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         Ok(settings) => settings,
         Err(reason) => return give_up(link, 2, reason),
     };
+    let driver = match engine::prepare(py, &settings) {
+        Ok(driver) => driver,
+        Err(refusal) => return refuse(link, refusal),
+    };
     let app = match settings.preload_app.then(|| preload(py, &settings)).transpose() {
         Ok(app) => app,
         Err(refusal) => return refuse(link, refusal),
@@ -89,7 +94,7 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
     if let Err(error) = link.ready() {
         return lost(&error);
     }
-    obey(py, link, Cast { settings, listeners, app })
+    obey(py, link, Cast { settings, listeners, driver, app })
 }
 
 /// The configuration file's plain names as JSON; `{}` without a file.
@@ -138,7 +143,7 @@ fn obey(py: Python<'_>, mut link: MoldLink, cast: Cast) -> i32 {
             Ok(Order::Fork(seat)) => match link.fork(seat, &Hooks(py)) {
                 Forked::Mold(mine) => link = mine,
                 Forked::Worker(theirs) => {
-                    return worker::run(py, theirs, &cast.settings, cast.listeners, cast.app);
+                    return worker::run(py, theirs, cast);
                 }
             },
             Ok(Order::Reopen) => logger::reopen(),

@@ -52,6 +52,8 @@ pub struct Settings {
     #[serde(with = "canonical")]
     pub max_rss: Option<u64>,
     pub worker_class: WorkerClass,
+    /// From 1.
+    pub worker_connections: usize,
     pub pidfile: Option<String>,
     pub daemon: bool,
 
@@ -163,6 +165,10 @@ impl Workers {
 pub enum WorkerClass {
     /// One request at a time, on the worker's main thread.
     Sync,
+    /// Many requests at a time, each in a greenlet.
+    Async,
+    /// As `Async`, and never without gevent.
+    Gevent,
 }
 
 /// Where a log goes.

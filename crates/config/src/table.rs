@@ -1,5 +1,5 @@
 //! The table: one row per setting, in the order of `--help` and of the
-//! reference page. The rows themselves are in the two files below.
+//! reference page. The rows themselves are in the files below.
 //!
 //! A row is plain data. To add a setting, add its row there and a field of the
 //! same name to [`crate::Settings`], of a type that fits the row's kind; every
@@ -8,6 +8,7 @@
 //!
 //! Keep the rows of one group together: the headings follow the table.
 
+mod concurrency;
 mod requests;
 mod server;
 
@@ -83,6 +84,7 @@ pub(crate) const COMMANDS: &[(Option<char>, &str, Option<&str>, &str)] = &[
 const APPLICATION: &str = "Application";
 const SOCKETS: &str = "Sockets";
 const WORKERS: &str = "Processes";
+const CONCURRENCY: &str = "Concurrency";
 const PRIVILEGES: &str = "Privileges";
 const RECYCLING: &str = "Recycling";
 const TIMEOUTS: &str = "Timeouts";
@@ -94,14 +96,20 @@ const FROM_ZERO: Kind = Kind::Seconds { least: Duration::ZERO };
 const ABOVE_ZERO: Kind = Kind::Seconds { least: Duration::from_millis(1) };
 
 /// The rows of all files beside this one, in the order of `--help`.
-pub(crate) static TABLE: &[Row] = &join::<{ server::ROWS.len() + requests::ROWS.len() }>();
+pub(crate) static TABLE: &[Row] =
+    &join::<{ server::ROWS.len() + concurrency::ROWS.len() + requests::ROWS.len() }>();
 
 const fn join<const N: usize>() -> [Row; N] {
+    let files = [server::ROWS, concurrency::ROWS, requests::ROWS];
     let mut rows = [server::ROWS[0]; N];
-    let (mut at, first) = (0, server::ROWS.len());
+    let (mut at, mut file, mut row) = (0, 0, 0);
     while at < N {
-        rows[at] = if at < first { server::ROWS[at] } else { requests::ROWS[at - first] };
-        at += 1;
+        if row == files[file].len() {
+            (file, row) = (file + 1, 0);
+        } else {
+            rows[at] = files[file][row];
+            (at, row) = (at + 1, row + 1);
+        }
     }
     rows
 }

@@ -70,6 +70,8 @@ pub struct Reactor {
     short: Option<Instant>,
     /// When to try again to leave connections to heirs.
     put_again: Option<Instant>,
+    /// Exchanges that the application has, and whose client has gone.
+    gone: Vec<ExchangeId>,
 }
 
 /// A listener, and whether its queue may hold a connection.
@@ -139,6 +141,7 @@ impl Reactor {
             accept_again: None,
             short: None,
             put_again: None,
+            gone: Vec::new(),
         })
     }
 
@@ -247,6 +250,7 @@ impl Reactor {
             self.event(event);
         }
         self.relieve();
+        self.core.flush_access();
     }
 
     /// Whether a drain has come to its end.
@@ -266,6 +270,12 @@ impl Reactor {
     /// Open client connections.
     pub fn connections(&self) -> usize {
         self.conns.len()
+    }
+
+    /// Exchanges that have lost their client in the middle of a response, since
+    /// the last call. Only with [`Options::notice_gone`].
+    pub fn take_gone(&mut self) -> Vec<ExchangeId> {
+        std::mem::take(&mut self.gone)
     }
 
     // ---- the application's side
@@ -289,7 +299,13 @@ impl Reactor {
         size: Size,
         first: &[u8],
     ) -> Result<Sent, Error> {
-        self.with(id, Ok(Sent::Gone), |conn, core| conn.begin(core, response, size, first))
+        self.with(id, Ok(Sent::Gone), |conn, core| {
+            let sent = conn.begin(core, response, size, first);
+            if core.options.notice_gone {
+                conn.register(core);
+            }
+            sent
+        })
     }
 
     /// Sends a further piece of a body.
@@ -377,6 +393,9 @@ impl Reactor {
         (self.has_slot() && !self.core.ready.is_empty())
             || !self.pending.is_empty()
             || !self.core.again.is_empty()
+            || !self.gone.is_empty()
+            || self.core.access.as_ref().is_some_and(AccessLog::is_behind)
+            || self.is_drained()
             || (self.may_accept() && self.doors.iter().any(|door| door.ready))
             || self.may_take()
     }
@@ -456,7 +475,10 @@ impl Reactor {
     }
 
     fn forget(&mut self, key: usize) {
-        self.conns.remove(key);
+        let id = self.conns.remove(key).id();
+        if self.core.options.notice_gone && self.running.contains(&id) {
+            self.gone.push(id);
+        }
         if self.short.is_some() {
             // There is a descriptor again.
             self.accept_again = None;

@@ -126,11 +126,14 @@ pub(super) const ROWS: &[Row] = &[
         flags: &["-k", "--worker-class"],
         platform_variable: None,
         value: "CLASS",
-        kind: Kind::Choice { names: &["sync"], later: &["threads", "gthread", "async", "gevent"] },
+        kind: Kind::Choice { names: &["sync", "async", "gevent"], later: &["threads", "gthread"] },
         default: Some("sync"),
         group: WORKERS,
         summary: "How a worker runs the application",
-        details: "`sync` runs one request at a time in each worker. Slow clients do not hold a worker \
+        details: "`sync` runs one request at a time in each worker. `async` runs each request in a \
+            greenlet of gevent, so that thousands can wait at once; the standard library is \
+            patched before the application is imported. `gevent` is the same. Both need gevent \
+            in the application's environment. In either class, slow clients do not hold a worker \
             up: a request reaches the application when it is whole, and its response is sent \
             from a buffer.",
         gunicorn: "gunicorn has more classes and takes import paths. Its `sync` is held up by slow clients.",
