@@ -10,15 +10,15 @@ const CONFIGURATION: i32 = 2;
 /// Chooses the driver and prepares the interpreter for it. To be called before
 /// anything of the application is imported.
 pub(crate) fn prepare(py: Python<'_>, settings: &Settings) -> Result<Driver, Refusal> {
-    let class = match settings.worker_class {
-        WorkerClass::Sync => return Ok(Driver::Sync),
-        WorkerClass::Async => "async",
-        WorkerClass::Gevent => "gevent",
-    };
+    let class = settings.worker_class;
+    if class == WorkerClass::Sync {
+        return Ok(Driver::Sync);
+    }
     if !serve_python::has_gevent(py)? {
         let message = format!(
-            "the worker class '{class}' needs gevent, which this Python environment does not have: \
-             pip install gevent"
+            "the worker class '{}' needs gevent, which this Python environment does not have: \
+             pip install gevent",
+            class.name()
         );
         return Err(Refusal { code: CONFIGURATION, message, traceback: None });
     }

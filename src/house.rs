@@ -333,10 +333,11 @@ impl Site for House<'_> {
         let mut places: Vec<String> = self.inherited.iter().map(ToString::to_string).collect();
         places.extend(self.bound.values().map(ToString::to_string));
         log::info!(
-            "serve {} serves {app} at {} (workers={} class=sync pid={})",
+            "serve {} serves {app} at {} (workers={} class={} pid={})",
             env!("CARGO_PKG_VERSION"),
             places.join(" "),
             self.workers,
+            settings.worker_class.name(),
             std::process::id()
         );
         logger::dismiss(0);

@@ -92,7 +92,8 @@ fn serve(
     };
     let access = settings.accesslog.as_ref().map(|_| AccessLog::new(&logger::ACCESS));
     let broken = |error| format!("the event loop cannot start: {error}");
-    let mut reactor = Reactor::new(reactor_options(settings, driver), listeners, access).map_err(broken)?;
+    let mut reactor =
+        Reactor::new(reactor_options(settings, driver), listeners, access).map_err(broken)?;
     // A worker that is the only one would take what it has put.
     if let (Ok([put, take]), true) = (<[OwnedFd; 2]>::try_from(pair), options.multiprocess) {
         reactor.share(put, take).map_err(broken)?;

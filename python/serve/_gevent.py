@@ -121,18 +121,17 @@ def pool(hub, serve):
             if getrefcount(greenlet) == own:
                 return greenlet.switch(RUN)
             greenlet.switch(END)
-        if own is None:
-            count()
         Greenlet(run).switch()
 
     def count():
-        """Looks at a greenlet that has found nothing to serve, in the way that `begin` does."""
+        """Looks at a greenlet that has found nothing to serve, just as `begin` looks at one."""
         nonlocal own
         Greenlet(run).switch()
         greenlet = idle.pop()
         own = getrefcount(greenlet)
         greenlet.switch(END)
 
+    hub.loop.run_callback(count)
     return begin
 
 

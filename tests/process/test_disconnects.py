@@ -6,6 +6,7 @@ import struct
 
 import pytest
 from harness import wait_until
+from servers import CLASSES
 
 EACH = 500
 #: Side by side, so that the worker has many of them when they go.
@@ -71,11 +72,14 @@ def go_away(client, rudely):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_disconnects_leave_nothing_behind(serve, kind):
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_disconnects_leave_nothing_behind(serve, kind, worker_class):
     request, count, responds = KINDS[kind]
     # An endless response occupies the one worker: such clients come one after the other.
     group = 1 if request is NEVER_READS_A_STREAM else GROUP
-    server = serve(APP)
+    server = serve(APP, "-k", worker_class)
+    # Whatever a worker opens for its first request.
+    assert server.get()[2] == b"quick"
     (worker,) = server.worker_pids()
     before = descriptors(worker)
     for first in range(0, count, group):

@@ -352,10 +352,10 @@ mod tests {
                 "--max-body-size: '1X' is not a number of bytes, such as 1048576, 512k, 10M or 1G",
             ),
             (
-                "-k gevent",
-                "--worker-class: 'gevent' is not available in this version yet; use sync",
+                "-k gthread",
+                "--worker-class: 'gthread' is not available in this version yet; use sync, async or gevent",
             ),
-            ("-k tornado", "--worker-class: 'tornado' is unknown; use sync"),
+            ("-k tornado", "--worker-class: 'tornado' is unknown; use sync, async or gevent"),
             (
                 "--log-level warn",
                 "--log-level: 'warn' is unknown; use trace, debug, info, warning, error or critical \

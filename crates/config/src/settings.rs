@@ -171,6 +171,17 @@ pub enum WorkerClass {
     Gevent,
 }
 
+impl WorkerClass {
+    /// As it is written in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Async => "async",
+            Self::Gevent => "gevent",
+        }
+    }
+}
+
 /// Where a log goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFile {

@@ -22,15 +22,16 @@ use slab::Slab;
 
 use crate::access::AccessLog;
 use crate::conn::{Conn, Phase};
-use crate::core::{Core, Drain, Pending};
+use crate::core::{Core, Pending};
 use crate::counters::Counters;
 use crate::gateway::{Exchange, ExchangeId, Sent};
 use crate::handle::Handle;
-use crate::handoff::{Inflow, Put};
+use crate::handoff::Put;
 use crate::listen::{Acceptor, Listener, Local};
 use crate::options::Options;
 
 mod accept;
+mod leaving;
 mod sharing;
 
 pub use sharing::Heirs;
@@ -253,15 +254,6 @@ impl Reactor {
         self.core.flush_access();
     }
 
-    /// Whether a drain has come to its end.
-    pub fn is_drained(&self) -> bool {
-        self.core.drain != Drain::No
-            && self.doors.iter().all(|door| door.acceptor.is_none())
-            && self.core.hand_off.as_ref().is_none_or(|pair| pair.inflow == Inflow::Shut)
-            && self.conns.is_empty()
-            && self.running.is_empty()
-    }
-
     /// What has happened so far.
     pub fn counters(&self) -> Counters {
         self.core.counters
@@ -270,12 +262,6 @@ impl Reactor {
     /// Open client connections.
     pub fn connections(&self) -> usize {
         self.conns.len()
-    }
-
-    /// Exchanges that have lost their client in the middle of a response, since
-    /// the last call. Only with [`Options::notice_gone`].
-    pub fn take_gone(&mut self) -> Vec<ExchangeId> {
-        std::mem::take(&mut self.gone)
     }
 
     // ---- the application's side
@@ -471,17 +457,6 @@ impl Reactor {
         act(conn, &mut self.core);
         if conn.phase == Phase::Closed {
             self.forget(key);
-        }
-    }
-
-    fn forget(&mut self, key: usize) {
-        let id = self.conns.remove(key).id();
-        if self.core.options.notice_gone && self.running.contains(&id) {
-            self.gone.push(id);
-        }
-        if self.short.is_some() {
-            // There is a descriptor again.
-            self.accept_again = None;
         }
     }
 

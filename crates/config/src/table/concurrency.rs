@@ -16,5 +16,5 @@ pub(super) const ROWS: &[Row] = &[Row {
         connection, until one has ended; its other requests wait, or go to another worker. A \
         connection that is idle, or whose request has not arrived whole, does not count. Each \
         connection takes a file descriptor, so the limit of those (`ulimit -n`) must be higher.",
-    gunicorn: "gunicorn counts connections, the idle ones, too.",
+    gunicorn: "gunicorn counts connections, and idle ones as well.",
 }];

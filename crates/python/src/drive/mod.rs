@@ -16,8 +16,8 @@ use serve_net::{Board, Reactor};
 use crate::app::App;
 use crate::environ::Origin;
 
-pub(crate) use host::Host;
 pub use greenlets::{forked, has_gevent, patch};
+pub(crate) use host::Host;
 pub use orders::{Control, Order};
 
 /// Who drives.

@@ -4,6 +4,8 @@
 //! held. A greenlet is told once that its request has ended, and only while it
 //! still has that request.
 
+mod host;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,11 +18,8 @@ use pyo3::types::PyType;
 use serve_net::{Board, Exchange, ExchangeId, Peer, Sent, Shared};
 
 use crate::app::built_in;
-use crate::drive::{Host, Options};
+use crate::drive::Options;
 use crate::timeout;
-
-/// The longest extension, as the longest timeout: a year.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const MESSAGE: &str = "the application did not answer in time";
 
@@ -42,8 +41,11 @@ struct Flight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Runs,
-    /// Its time is over, and its client answered.
+    /// Its time is over, and its client answered; the application has not been
+    /// told.
     Late,
+    /// `RequestTimeout` was raised.
+    Told,
     /// Its client has gone.
     Gone,
 }
@@ -56,6 +58,8 @@ struct State {
     flights: BTreeMap<u64, Flight>,
     /// Deadlines of those that run and do not wait for their client.
     deadlines: BTreeSet<(Instant, u64)>,
+    /// Those that are late.
+    late: Vec<u64>,
     /// How many wait for their client.
     paused: usize,
 }
@@ -95,8 +99,8 @@ struct Gevent {
 impl Gevent {
     fn new(py: Python<'_>) -> PyResult<Self> {
         let gevent = py.import("gevent")?;
-        let own = built_in(py, "_gevent")
-            .map_err(|refusal| PyRuntimeError::new_err(refusal.message))?;
+        let own =
+            built_in(py, "_gevent").map_err(|refusal| PyRuntimeError::new_err(refusal.message))?;
         Ok(Self {
             current: gevent.getattr("getcurrent")?.unbind(),
             hub: gevent.call_method0("get_hub")?.unbind(),
@@ -210,20 +214,35 @@ impl Flights {
 
     /// Ends requests whose time is over.
     pub(super) fn end_late(&self, py: Python<'_>) {
-        let now = Instant::now();
-        loop {
-            let first = self.state().deadlines.first().copied();
-            let Some((_, number)) = first.filter(|(at, _)| *at <= now) else { return };
-            let Some(line) = self.expire(number, "request_timeout") else { continue };
+        for (number, line) in self.expire_due() {
             let stack = self.greenlet(py, number).map(|it| self.gevent.stack.call1(py, (it,)));
             match stack {
                 Some(Ok(stack)) => log::error!("{line}\n{stack}"),
                 _ => log::error!("{line}; no stack"),
             }
-            match timeout::exception(py) {
-                Ok(exception) => self.throw(py, number, &exception),
-                Err(error) => log::error!("RequestTimeout cannot be raised: {error}"),
+        }
+        let late = std::mem::take(&mut self.state().late);
+        if late.is_empty() {
+            return;
+        }
+        match timeout::exception(py) {
+            Ok(exception) => {
+                for number in late.into_iter().filter(|number| self.tell(*number)) {
+                    self.throw(py, number, &exception);
+                }
             }
+            Err(error) => log::error!("RequestTimeout cannot be raised: {error}"),
+        }
+    }
+
+    /// A late application is to be told now; false when it has been, or has ended.
+    fn tell(&self, number: u64) -> bool {
+        match self.state().flights.get_mut(&number) {
+            Some(flight) if flight.fate == Fate::Late => {
+                flight.fate = Fate::Told;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -287,17 +306,13 @@ impl Flights {
             *self.found() = Some(Found::Running(text));
             return false;
         };
-        let now = Instant::now();
-        let late = flight.deadline.is_some_and(|at| at <= now);
-        let stuck = self.stuck.load(Ordering::Relaxed) && !flight.extended;
+        let keeps = self.stuck.load(Ordering::Relaxed) && !flight.extended;
         let (number, exchange, whose) = (*number, flight.exchange, (flight.peer, flight.since));
         drop(state);
-        let setting = if late { "request_timeout" } else { "timeout" };
-        let ended = if late || stuck { self.expire(number, setting) } else { None };
-        let due = ended.is_some();
+        let ended = if keeps { self.expire(number, "timeout") } else { None };
         let running = || Found::Running(self.name(exchange, whose));
         *self.found() = Some(ended.map_or_else(running, Found::Ended));
-        due
+        self.tell(number)
     }
 
     /// To be called before the alarm is rung: the time of whatever keeps the hub
@@ -325,6 +340,17 @@ impl Flights {
         numbers.into_iter().filter(|number| self.expire(*number, "timeout").is_some()).count()
     }
 
+    /// Answers those whose time is over; a log line for each.
+    pub(super) fn expire_due(&self) -> Vec<(u64, String)> {
+        let now = Instant::now();
+        let state = self.state();
+        let due = state.deadlines.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<_> = due.map(|(_, number)| *number).collect();
+        drop(state);
+        let expired = |number| Some((number, self.expire(number, "request_timeout")?));
+        due.into_iter().filter_map(expired).collect()
+    }
+
     // ---- inside
 
     /// The client gets its 504, the log line is returned; `None` when it is too
@@ -335,9 +361,11 @@ impl Flights {
         flight.fate = Fate::Late;
         let setting = if flight.extended { "serve.extend_timeout" } else { setting };
         let (exchange, whose) = (flight.exchange, (flight.peer, flight.since));
-        if let Some(at) = flight.deadline {
+        let deadline = flight.deadline;
+        if let Some(at) = deadline {
             state.deadlines.remove(&(at, number));
         }
+        state.late.push(number);
         drop(state);
         let text = self.name(exchange, whose);
         let answered = self.reactor.lock().answer_late(exchange, 504, MESSAGE);
@@ -356,120 +384,5 @@ impl Flights {
             request.as_deref().unwrap_or("?"),
             since.elapsed().as_secs_f64()
         )
-    }
-}
-
-impl Host for Flights {
-    fn room(&self, py: Python<'_>, id: ExchangeId) -> PyResult<Sent> {
-        let current = self.gevent.current.bind(py).call0()?;
-        let hub = self.gevent.hub.bind(py);
-        if current.is(hub) {
-            // A callback of the loop's own cannot wait.
-            return Ok(Sent::Taken);
-        }
-        let _paused = Paused::new(self, id, current.unbind());
-        loop {
-            hub.call_method0(intern!(py, "switch"))?;
-            match self.reactor.lock().room(id) {
-                Sent::Full => {}
-                sent => return Ok(sent),
-            }
-        }
-    }
-
-    fn is_overdue(&self, id: ExchangeId) -> bool {
-        self.fate(id) == Some(Fate::Late)
-    }
-
-    fn has_ended(&self, py: Python<'_>, id: ExchangeId, error: &PyErr) -> bool {
-        let is_exit = || error.is_instance(py, self.gevent.exit.bind(py));
-        match self.fate(id) {
-            _ if self.closed.load(Ordering::Relaxed) => is_exit(),
-            Some(Fate::Gone) => is_exit(),
-            Some(Fate::Late) => {
-                timeout::exception(py).is_ok_and(|timeout| error.is_instance(py, &timeout))
-            }
-            Some(Fate::Runs) | None => false,
-        }
-    }
-
-    /// For the request whose greenlet calls.
-    fn extend(&self, more: Duration) {
-        let more = more.min(LONGEST);
-        let found = Python::attach(|py| {
-            let current = self.gevent.current.call0(py).ok()?;
-            let state = self.state();
-            let mut flights = state.flights.iter();
-            flights.find(|(_, flight)| flight.greenlet.is(&current)).map(|(number, _)| *number)
-        });
-        let Some(number) = found else {
-            log::warn!("serve.extend_timeout has no effect outside of the request's own greenlet");
-            return;
-        };
-        let mut state = self.state();
-        let State { flights, deadlines, .. } = &mut *state;
-        let Some(flight) = flights.get_mut(&number).filter(|it| it.fate == Fate::Runs) else {
-            return;
-        };
-        let at = Instant::now() + more;
-        if let Some(before) = flight.deadline.replace(at) {
-            deadlines.remove(&(before, number));
-        }
-        flight.extended = true;
-        deadlines.insert((at, number));
-        drop(state);
-        self.board.extend(more.saturating_sub(self.timeout));
-        // The timer may be set for later than that.
-        self.reactor.wake();
-    }
-}
-
-impl Flights {
-    fn fate(&self, id: ExchangeId) -> Option<Fate> {
-        self.state().flights.values().find(|flight| flight.exchange == id).map(|it| it.fate)
-    }
-}
-
-/// While this lives, a request waits for its client to read. That is what the
-/// write timeout is for: its own time stands still.
-struct Paused<'a> {
-    flights: &'a Flights,
-    exchange: ExchangeId,
-}
-
-impl<'a> Paused<'a> {
-    fn new(flights: &'a Flights, exchange: ExchangeId, greenlet: Py<PyAny>) -> Self {
-        let mut state = flights.state();
-        let State { flights: all, deadlines, paused, .. } = &mut *state;
-        if let Some((number, flight)) = all.iter_mut().find(|(_, it)| it.exchange == exchange) {
-            if let Some(at) = flight.deadline {
-                deadlines.remove(&(at, *number));
-            }
-            if flight.paused.is_none() {
-                flight.paused = Some((Instant::now(), greenlet));
-                *paused += 1;
-            }
-        }
-        drop(state);
-        Self { flights, exchange }
-    }
-}
-
-impl Drop for Paused<'_> {
-    fn drop(&mut self) {
-        let mut state = self.flights.state();
-        let State { flights: all, deadlines, paused, .. } = &mut *state;
-        let found = all.iter_mut().find(|(_, it)| it.exchange == self.exchange);
-        let Some((number, flight)) = found else { return };
-        let Some((since, greenlet)) = flight.paused.take() else { return };
-        *paused -= 1;
-        if let Some(at) = &mut flight.deadline {
-            *at += since.elapsed();
-            if flight.fate == Fate::Runs {
-                deadlines.insert((*at, *number));
-            }
-        }
-        drop(state);
-        drop(greenlet);
     }
 }

@@ -120,47 +120,42 @@ impl Watcher {
 
     /// The hub has not turned since then; whether the log has heard of it now.
     fn examine(&self, since: Instant, noticed: bool) -> bool {
-        let now = Instant::now();
-        let late = self.flights.deadline().is_some_and(|at| at <= now);
-        let stuck = self.is_stuck(since, now);
-        let notice = !noticed && since.elapsed() >= NOTICE;
-        if !(late || stuck || notice) {
+        let late = self.flights.expire_due();
+        let stuck = self.is_stuck(since);
+        let notice = !noticed && late.is_empty() && since.elapsed() >= NOTICE;
+        if late.is_empty() && !stuck && !notice {
             return false;
         }
         self.flights.ask(stuck);
-        let stacks = self.alarm.ring();
-        let stacks = stacks.unwrap_or_else(|error| format!("no stacks: {error}"));
+        let stacks = self.alarm.ring().unwrap_or_else(|error| format!("no stacks: {error}"));
+        let stacks = stacks.trim_end();
         let found = self.answer();
-        let worker = &self.worker;
-        let kept = since.elapsed().as_secs_f64();
+        let (worker, kept) = (&self.worker, since.elapsed().as_secs_f64());
+        for (_, line) in &late {
+            log::error!("{line}\n{stacks}");
+        }
         match &found {
-            Some(Found::Ended(line)) => log::error!("{line}\n{}", stacks.trim_end()),
+            Some(Found::Ended(line)) => log::error!("{line}\n{stacks}"),
             Some(Found::Running(text)) if notice => {
-                log::warn!("{text}: has kept all others waiting for {kept:.1}s\n{}", stacks.trim_end());
+                log::warn!("{text}: has kept all others waiting for {kept:.1}s\n{stacks}");
             }
-            None if notice => {
-                log::warn!(
-                    "{worker} request=?: C code has kept all requests waiting for {kept:.1}s\n{}",
-                    stacks.trim_end()
-                );
-            }
+            None if notice => log::warn!(
+                "{worker} request=?: C code has kept all others waiting for {kept:.1}s\n{stacks}"
+            ),
             _ => {}
         }
         if stuck && !matches!(found, Some(Found::Ended(_))) {
             let count = self.flights.abandon();
             if count > 0 {
-                log::error!(
-                    "{worker} is stuck for {kept:.1}s; {count} requests are answered 504\n{}",
-                    stacks.trim_end()
-                );
+                log::error!("{worker} is stuck: {count} requests are answered 504\n{stacks}");
             }
         }
         true
     }
 
-    fn is_stuck(&self, since: Instant, now: Instant) -> bool {
-        let over = self.timeout.is_some_and(|limit| now.duration_since(since) >= limit);
-        over && self.flights.extended().is_none_or(|until| until <= now)
+    fn is_stuck(&self, since: Instant) -> bool {
+        let over = self.timeout.is_some_and(|limit| since.elapsed() >= limit);
+        over && self.flights.extended().is_none_or(|until| until <= Instant::now())
     }
 
     fn answer(&self) -> Option<Found> {
