@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -224,6 +225,10 @@ EVENTS = """
 
     def app(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/event-stream")])
+        if environ["PATH_INFO"] == "/slow":
+            gevent.sleep(0.3)
+            print("slow went on", flush=True)
+            return [b"slow"]
         return {"/big": big, "/silent": silent}.get(environ["PATH_INFO"], events)()
 
     def told(generate):
@@ -290,6 +295,21 @@ def test_a_stream_that_waits_ends_when_its_client_has_gone(gevent):
     assert server.log.count(r" (warning|error): ") == 0
 
 
+def test_a_client_that_shuts_its_writing_side_has_gone(gevent):
+    server = gevent(EVENTS)
+    with begin(server, "/silent") as client:
+        read_until(client, b"only")
+        client.shutdown(socket.SHUT_WR)
+        assert not read_all(client).endswith(b"0\r\n\r\n"), "it is not complete"
+    server.out.wait("^silent closed$")
+
+
+def test_a_request_that_has_not_begun_its_response_goes_on_without_a_client(gevent):
+    server = gevent(EVENTS)
+    begin(server, "/slow").close()
+    server.out.wait("^slow went on$")
+
+
 def test_a_stream_waits_for_its_reader_and_the_others_do_not(gevent):
     server = gevent(EVENTS)
     with begin(server, "/big") as reader:
@@ -328,6 +348,7 @@ LATE = """
             while time.monotonic() < end:  # the guilty line
                 pass
         else:
+            print("begun", path, flush=True)
             try:
                 time.sleep(seconds)
             except serve.RequestTimeout:
@@ -485,11 +506,15 @@ def test_recycling_under_load_loses_no_request(gevent):
 def test_the_oldest_request_is_the_one_that_a_dead_worker_is_known_by(gevent):
     server = gevent(LATE)
     (worker,) = server.worker_pids()
+    paths = ["/first?1", "/second?600", "/third?600"]
+
+    def begun(path):
+        connection = begin(server, path)
+        server.out.wait(f"^begun {path.partition('?')[0]}$")
+        return connection
+
     with ExitStack() as stack:
-        for path in ("/second?600", "/third?600"):
-            if path == "/second?600":
-                first = stack.enter_context(begin(server, "/first?0.2"))
-            stack.enter_context(begin(server, path))
+        first, *_ = [stack.enter_context(begun(path)) for path in paths]
         assert answered(first) == (200, b"/first")
         os.kill(worker, signal.SIGKILL)
         server.log.wait(rf'pid={worker} .*requests=1 request="GET /second"')

@@ -197,7 +197,8 @@ impl Loop {
     /// The main greenlet: lets the hub run, and does what is ordered.
     fn attend(&self, py: Python<'_>, this: &Py<Self>, orders: &Orders<'_>) -> Result<(), String> {
         let said = |error: PyErr| format!("gevent's hub gave up: {error}");
-        let hub = Hub::new(py, this, self.reactor.lock().fd()).map_err(said)?;
+        let hub = Hub::new(py, this, self.reactor.lock().fd());
+        let hub = hub.map_err(|error| format!("gevent's hub cannot start: {error}"))?;
         let hub = self.hub.get_or_init(|| hub).object.bind(py);
         orders.control().ready();
         self.arm(py).map_err(said)?;
