@@ -516,8 +516,10 @@ def test_the_oldest_request_is_the_one_that_a_dead_worker_is_known_by(gevent):
     with ExitStack() as stack:
         first, *_ = [stack.enter_context(begun(path)) for path in paths]
         assert answered(first) == (200, b"/first")
+        # The worker has finished with it when it begins another one.
+        assert server.get("/last?0")[0] == 200
         os.kill(worker, signal.SIGKILL)
-        server.log.wait(rf'pid={worker} .*requests=1 request="GET /second"')
+        server.log.wait(rf'pid={worker} .*requests=[12] request="GET /second"')
 
 
 def test_access_lines_do_not_wait_for_the_next_request(gevent):

@@ -46,11 +46,6 @@ impl AccessLog {
         out.extend_from_slice(b"\"\n");
     }
 
-    /// Whether lines have gathered.
-    pub(crate) fn is_behind(&self) -> bool {
-        !self.lines.is_empty()
-    }
-
     /// Writes what has gathered. A full disk costs lines, never a request; it
     /// is said once.
     pub(crate) fn flush(&mut self) {

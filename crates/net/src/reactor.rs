@@ -380,7 +380,6 @@ impl Reactor {
             || !self.pending.is_empty()
             || !self.core.again.is_empty()
             || !self.gone.is_empty()
-            || self.core.access.as_ref().is_some_and(AccessLog::is_behind)
             || self.is_drained()
             || (self.may_accept() && self.doors.iter().any(|door| door.ready))
             || self.may_take()

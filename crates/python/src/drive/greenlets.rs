@@ -279,7 +279,8 @@ impl Loop {
 
     fn close(&self, py: Python<'_>) {
         self.state().closed = true;
-        self.flights.close();
+        // The access log has not heard of those that ended since the last turn.
+        self.reactor.lock().settle();
         py.detach(|| self.lookout.dismiss());
         if let Some(hub) = self.hub.get()
             && let Err(error) = hub.object.call_method0(py, intern!(py, "close"))

@@ -84,8 +84,6 @@ pub(super) struct Flights {
     stuck: AtomicBool,
     /// The request that was found running when the lookout asked.
     found: Mutex<Option<Found>>,
-    /// The worker ends, and its greenlets with it.
-    closed: AtomicBool,
 }
 
 /// What is called of gevent.
@@ -128,7 +126,6 @@ impl Flights {
             request_timeout: set(options.request_timeout),
             stuck: AtomicBool::new(false),
             found: Mutex::default(),
-            closed: AtomicBool::new(false),
         })
     }
 
@@ -271,11 +268,6 @@ impl Flights {
                 log::error!("cannot go on with a request: {error}");
             }
         }
-    }
-
-    /// The worker ends, whatever is in flight.
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
     }
 
     fn greenlet(&self, py: Python<'_>, number: u64) -> Option<Py<PyAny>> {

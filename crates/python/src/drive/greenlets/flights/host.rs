@@ -1,6 +1,5 @@
 //! What the calls of the application ask of a driver with greenlets.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pyo3::intern;
@@ -37,10 +36,8 @@ impl Host for Flights {
     }
 
     fn has_ended(&self, py: Python<'_>, id: ExchangeId, error: &PyErr) -> bool {
-        let is_exit = || error.is_instance(py, self.gevent.exit.bind(py));
         match self.fate(id) {
-            _ if self.closed.load(Ordering::Relaxed) => is_exit(),
-            Some(Fate::Gone) => is_exit(),
+            Some(Fate::Gone) => error.is_instance(py, self.gevent.exit.bind(py)),
             Some(Fate::Late | Fate::Told) => {
                 timeout::exception(py).is_ok_and(|timeout| error.is_instance(py, &timeout))
             }
