@@ -432,11 +432,13 @@ BACKGROUND = """
 
     gevent.spawn(tick)
     gevent.sleep(0.01)
+    in_thread = gevent.get_hub().threadpool.apply
+    in_thread(len, ("",))
     signal.signal(signal.SIGALRM, lambda *_: print("alarm", os.getpid(), flush=True))
 
     def app(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return [f"{os.getpid()} {ticks}".encode()]
+        return [f"{in_thread(os.getpid)} {ticks}".encode()]
 """
 
 
