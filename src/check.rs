@@ -7,7 +7,7 @@ use serve_net::Address;
 
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
-use crate::{logger, mold, worker};
+use crate::{engine, logger, mold, worker};
 
 /// Resolves all settings and loads the application; returns the exit code.
 pub(crate) fn config(invocation: &Invocation) -> i32 {
@@ -19,11 +19,9 @@ pub(crate) fn config(invocation: &Invocation) -> i32 {
         invocation.enter(settings).map_err(|reason| refused(&reason))?;
         let assumed = owner.map_or(Ok(()), |owner| owner.assume());
         assumed.map_err(|reason| refused(&reason))?;
-        let furnished = mold::furnish(py, settings);
-        furnished
-            .and_then(|()| worker::load(py, settings))
-            .map(drop)
-            .map_err(|refusal| worker::refuse(&refusal))
+        let prepared = mold::furnish(py, settings).and_then(|()| engine::prepare(py, settings));
+        let loaded = prepared.and_then(|_| worker::load(py, settings));
+        loaded.map(drop).map_err(|refusal| worker::refuse(&refusal))
     })
 }
 

@@ -8,6 +8,7 @@ mod candidates;
 mod check;
 mod configuration;
 mod daemon;
+mod engine;
 mod house;
 mod invocation;
 mod logger;

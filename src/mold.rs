@@ -7,12 +7,12 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use pyo3::Python;
 use serve_config::{Document, Settings};
-use serve_python::{App, Home, Interpreter, Preloaded, Refusal};
+use serve_python::{App, Driver, Home, Interpreter, Preloaded, Refusal};
 use serve_supervisor::{ForkHooks, Forked, MoldLink, Order, Planned};
 
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
-use crate::{configuration, logger, process, worker};
+use crate::{configuration, engine, logger, process, worker};
 
 /// CPython's own hooks around a fork.
 pub(crate) struct Hooks<'py>(pub(crate) Python<'py>);
@@ -30,11 +30,12 @@ impl ForkHooks for Hooks<'_> {
 }
 
 /// What a generation is made of, once the master has decided.
-struct Cast {
-    settings: Settings,
-    listeners: Vec<OwnedFd>,
+pub(crate) struct Cast {
+    pub(crate) settings: Settings,
+    pub(crate) listeners: Vec<OwnedFd>,
+    pub(crate) driver: Driver,
     /// Loaded here when it is preloaded.
-    app: Option<App>,
+    pub(crate) app: Option<App>,
 }
 
 /// Runs a mold, and in their processes the workers it forks; returns the exit
@@ -86,17 +87,20 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         Ok(settings) => settings,
         Err(reason) => return give_up(link, 2, reason),
     };
-    let furnished = furnish(py, &settings);
-    let app =
-        furnished.and_then(|()| settings.preload_app.then(|| preload(py, &settings)).transpose());
-    let app = match app {
+    // gevent patches the standard library before anything is imported for the application.
+    let driver = furnish(py, &settings).and_then(|()| engine::prepare(py, &settings));
+    let driver = match driver {
+        Ok(driver) => driver,
+        Err(refusal) => return refuse(link, refusal),
+    };
+    let app = match settings.preload_app.then(|| preload(py, &settings)).transpose() {
         Ok(app) => app,
         Err(refusal) => return refuse(link, refusal),
     };
     if let Err(error) = link.ready() {
         return lost(&error);
     }
-    obey(py, link, Cast { settings, listeners, app })
+    obey(py, link, Cast { settings, listeners, driver, app })
 }
 
 /// What the configuration file says.
@@ -146,7 +150,7 @@ fn obey(py: Python<'_>, mut link: MoldLink, cast: Cast) -> i32 {
             Ok(Order::Fork(seat)) => match link.fork(seat, &Hooks(py)) {
                 Forked::Mold(mine) => link = mine,
                 Forked::Worker(theirs) => {
-                    return worker::run(py, theirs, &cast.settings, cast.listeners, cast.app);
+                    return worker::run(py, theirs, cast);
                 }
             },
             Ok(Order::Reopen) => logger::reopen(),

@@ -11,10 +11,11 @@ use pyo3::Python;
 use serve_config::{Settings, WorkerClass};
 use serve_http::Limits;
 use serve_net::{AccessLog, Board, Company, Listener, Reactor};
-use serve_python::{App, Control, Options, Order, Origin};
+use serve_python::{App, Control, Driver, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
-use crate::{logger, reload};
+use crate::mold::Cast;
+use crate::{engine, logger, reload};
 
 /// How long a kept-alive connection may still bring a request to a worker that
 /// stops. Closing it at once would cut off a client that is just writing one.
@@ -23,18 +24,11 @@ const IDLE_GRACE: Duration = Duration::from_secs(1);
 const SOFTWARE: &str = concat!("serve/", env!("CARGO_PKG_VERSION"));
 
 /// Serves; returns the exit code.
-pub(crate) fn run(
-    py: Python<'_>,
-    mut link: WorkerLink,
-    settings: &Settings,
-    listeners: Vec<OwnedFd>,
-    app: Option<App>,
-) -> i32 {
+pub(crate) fn run(py: Python<'_>, mut link: WorkerLink, cast: Cast) -> i32 {
     logger::become_role("worker");
-    if let Err(refusal) = serve_python::prepare_worker(py) {
-        return refuse(&refusal);
-    }
-    let app = match app.map_or_else(|| load(py, settings), Ok) {
+    let Cast { settings, listeners, driver, app } = cast;
+    let app = prepare(py, driver).and_then(|()| app.map_or_else(|| load(py, &settings), Ok));
+    let app = match app {
         Ok(app) => app,
         Err(refusal) => return refuse(&refusal),
     };
@@ -43,7 +37,7 @@ pub(crate) fn run(
     {
         log::error!("{reason}");
     }
-    match serve(py, &mut link, settings, listeners, app) {
+    match serve(py, &mut link, &settings, driver, listeners, app) {
         Ok(()) => 0,
         Err(reason) => {
             log::error!("worker={} cannot go on: {reason}", link.id());
@@ -56,11 +50,18 @@ pub(crate) fn run(
 pub(crate) fn able(settings: &Settings) -> Result<(), String> {
     let (class, origin) = (settings.worker_class, settings.origin("worker_class"));
     match class {
-        WorkerClass::Sync => Ok(()),
-        WorkerClass::Threads | WorkerClass::Async => Err(format!(
-            "{origin}: worker_class '{class}' is not available in this version yet; use sync"
+        WorkerClass::Sync | WorkerClass::Async | WorkerClass::Gevent => Ok(()),
+        WorkerClass::Threads => Err(format!(
+            "{origin}: worker_class '{class}' is not available in this version yet; use sync or async"
         )),
     }
+}
+
+fn prepare(py: Python<'_>, driver: Driver) -> Result<(), serve_python::Refusal> {
+    if driver == Driver::Greenlets {
+        serve_python::forked(py)?;
+    }
+    serve_python::prepare_worker(py)
 }
 
 /// Loads the application that the settings name.
@@ -86,6 +87,7 @@ fn serve(
     py: Python<'_>,
     link: &mut WorkerLink,
     settings: &Settings,
+    driver: Driver,
     mut sockets: Vec<OwnedFd>,
     app: App,
 ) -> Result<(), String> {
@@ -93,7 +95,9 @@ fn serve(
     let listeners = sockets.into_iter().map(Listener::adopted).collect::<Result<Vec<_>, _>>();
     let listeners = listeners.map_err(|error| format!("a listener is unusable: {error}"))?;
     let options = Options {
+        driver,
         origins: listeners.iter().map(Origin::from).collect(),
+        multithread: driver != Driver::Sync,
         multiprocess: settings.workers != serve_config::Workers::Count(1),
         software: SOFTWARE.to_owned(),
         idle_grace: IDLE_GRACE,
@@ -104,7 +108,8 @@ fn serve(
     };
     let access = settings.accesslog.as_ref().map(|_| AccessLog::new(&logger::ACCESS));
     let broken = |error| format!("the event loop cannot start: {error}");
-    let mut reactor = Reactor::new(reactor_options(settings), listeners, access).map_err(broken)?;
+    let mut reactor =
+        Reactor::new(reactor_options(settings, driver), listeners, access).map_err(broken)?;
     let company = if options.multiprocess { Company::Some } else { Company::None };
     if let Ok([put, take]) = <[OwnedFd; 2]>::try_from(pair) {
         reactor.share(put, take, company).map_err(broken)?;
@@ -127,7 +132,7 @@ fn up_to(most: u64, chance: u64) -> u64 {
     most.checked_add(1).map_or(chance, |count| chance % count)
 }
 
-fn reactor_options(settings: &Settings) -> serve_net::Options {
+fn reactor_options(settings: &Settings, driver: Driver) -> serve_net::Options {
     let unlimited = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
     serve_net::Options {
         limits: Limits {
@@ -140,6 +145,8 @@ fn reactor_options(settings: &Settings) -> serve_net::Options {
         keep_alive: settings.keepalive.unwrap_or(Duration::ZERO),
         header_timeout: settings.header_timeout,
         write_timeout: settings.write_timeout,
+        slots: engine::slots(driver, settings),
+        notice_gone: driver == Driver::Greenlets,
         queue_limit: settings.queue_limit,
         queue_timeout: settings.queue_timeout,
         ..serve_net::Options::default()
@@ -161,6 +168,10 @@ impl Board for Seat {
     }
     fn end(&self) {
         self.0.end();
+    }
+    fn longest(&self, age: Duration, method: &[u8], path: &[u8]) {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.0.longest(monotonic_ms().saturating_sub(age), method, path);
     }
     fn extend(&self, by: Duration) {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);

@@ -5,6 +5,7 @@ import struct
 
 import pytest
 from harness import descriptors, wait_until
+from servers import CLASSES
 
 EACH = 500
 #: Side by side, so that the worker has many of them when they go.
@@ -66,14 +67,15 @@ def go_away(client, rudely):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_disconnects_leave_nothing_behind(serve, kind):
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_disconnects_leave_nothing_behind(serve, kind, worker_class):
     request, count, responds = KINDS[kind]
     # An endless response occupies the one worker: such clients come one after the other.
     group = 1 if request is NEVER_READS_A_STREAM else GROUP
-    server = serve(APP)
+    server = serve(APP, "-k", worker_class)
     (worker,) = server.worker_pids()
     assert server.get()[2] == b"quick"
-    before = len(descriptors(worker))
+    before = descriptors(worker)
     for first in range(0, count, group):
         clients = [begin(server, request, responds) for _ in range(min(group, count - first))]
         for number, client in enumerate(clients):

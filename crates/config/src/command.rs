@@ -465,7 +465,7 @@ mod tests {
             ),
             (
                 "-k gevnt",
-                "--worker-class: 'gevnt' is unknown; use sync, threads or async \
+                "--worker-class: 'gevnt' is unknown; use sync, threads, async or gevent \
                  (did you mean 'gevent'?)",
             ),
             (

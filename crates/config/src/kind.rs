@@ -237,13 +237,13 @@ fn account(given: &Json) -> Option<String> {
 }
 
 /// The worker classes, and what else they are called.
-const CLASSES: [(&str, &[&str]); 3] = [
+const CLASSES: [(&str, &[&str]); 4] = [
     ("sync", &["gunicorn.workers.sync.syncworker"]),
     ("threads", &["gthread", "gunicorn.workers.gthread.threadworker"]),
+    ("async", &[]),
     (
-        "async",
+        "gevent",
         &[
-            "gevent",
             "gevent_wsgi",
             "gevent_pywsgi",
             "gunicorn.workers.ggevent.geventworker",
@@ -331,7 +331,7 @@ impl Kind {
             Kind::Size => &["10M", "0", "1", "18446744073709551615"],
             Kind::Mode => &["0600", "0", "777"],
             Kind::Account => &["www-data", "33"],
-            Kind::Class => &["sync", "gthread", "gevent"],
+            Kind::Class => &["sync", "gthread", "async", "gevent"],
             Kind::Choice { names, .. } => names,
         };
         words.iter().map(ToString::to_string).collect()

@@ -179,6 +179,8 @@ pub enum WorkerClass {
     Threads,
     /// Many at a time, each in a greenlet.
     Async,
+    /// As `Async`, and never without gevent.
+    Gevent,
 }
 
 impl fmt::Display for WorkerClass {
@@ -187,6 +189,7 @@ impl fmt::Display for WorkerClass {
             WorkerClass::Sync => "sync",
             WorkerClass::Threads => "threads",
             WorkerClass::Async => "async",
+            WorkerClass::Gevent => "gevent",
         })
     }
 }

@@ -153,6 +153,11 @@ impl Conn {
         &self.http
     }
 
+    /// The current exchange, or the last one.
+    pub(crate) fn id(&self) -> ExchangeId {
+        ExchangeId { key: self.key, serial: self.serial, number: self.number }
+    }
+
     /// Whether `id` is the exchange that the application is working on.
     pub(crate) fn runs(&self, id: ExchangeId) -> bool {
         self.phase == Phase::Running && (self.serial, self.number) == (id.serial, id.number)
@@ -167,10 +172,18 @@ impl Conn {
             (false, _) => {}
         }
         self.writable |= event.writable;
+        if event.ended && core.options.notice_gone && self.is_answering() {
+            return self.close(core);
+        }
         if self.writable {
             self.flush(core);
         }
         self.pump(core);
+    }
+
+    /// In the middle of the application's response.
+    fn is_answering(&self) -> bool {
+        self.phase == Phase::Running && self.http.response_started()
     }
 
     /// Whether the timers' entry for `at` is this connection's.
@@ -365,7 +378,7 @@ impl Conn {
         self.wait(core, core.now);
         self.number = self.number.wrapping_add(1);
         core.ready.push_back(Exchange {
-            id: ExchangeId { key: self.key, serial: self.serial, number: self.number },
+            id: self.id(),
             body: self.spool.finish(),
             peer: self.peer,
             listener: self.listener,
@@ -419,7 +432,7 @@ impl Conn {
         core.timers.arm(&mut self.deadline, (self.key, self.serial), timer, at);
     }
 
-    fn register(&mut self, core: &mut Core) {
+    pub(crate) fn register(&mut self, core: &mut Core) {
         if self.registered {
             return;
         }
@@ -434,7 +447,7 @@ impl Conn {
     }
 
     pub(crate) fn close(&mut self, core: &mut Core) {
-        if self.phase == Phase::Running && self.http.response_started() {
+        if self.is_answering() {
             self.log(core);
         }
         self.phase = Phase::Closed;

@@ -166,6 +166,8 @@ pub trait Board: Send + Sync {
     fn begin(&self, method: &[u8], path: &[u8]);
     /// The application has finished.
     fn end(&self);
+    /// Of several requests this one is with the application for the longest.
+    fn longest(&self, age: Duration, method: &[u8], path: &[u8]);
     /// The application wants more time: no sign of life for `by` is no delay.
     fn extend(&self, by: Duration);
 }
@@ -179,5 +181,6 @@ impl Board for NoBoard {
     fn asleep(&self) {}
     fn begin(&self, _: &[u8], _: &[u8]) {}
     fn end(&self) {}
+    fn longest(&self, _: Duration, _: &[u8], _: &[u8]) {}
     fn extend(&self, _: Duration) {}
 }

@@ -36,6 +36,10 @@ pub struct Options {
     /// there. One that has shut down its writing side counts as gone, since a
     /// client that gave up looks the same.
     pub patience: Duration,
+    /// Whether the driver wants to know of a client that goes away in the middle
+    /// of its response ([`crate::Reactor::take_gone`]), and the application to
+    /// find it gone. As above, one that has shut down its writing side has gone.
+    pub notice_gone: bool,
     /// Value of the Server header.
     pub server: String,
 }
@@ -55,6 +59,7 @@ impl Default for Options {
             queue_limit: None,
             queue_timeout: None,
             patience: Duration::from_millis(100),
+            notice_gone: false,
             server: "serve".into(),
         }
     }

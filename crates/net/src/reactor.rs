@@ -22,15 +22,16 @@ use slab::Slab;
 
 use crate::access::AccessLog;
 use crate::conn::{Conn, Phase};
-use crate::core::{Core, Drain, Pending};
+use crate::core::{Core, Pending};
 use crate::counters::Counters;
 use crate::gateway::{Exchange, ExchangeId, Sent};
 use crate::handle::Handle;
-use crate::handoff::{HandOff, Inflow, Put};
+use crate::handoff::{HandOff, Put};
 use crate::listen::{Acceptor, Listener, Local};
 use crate::options::Options;
 
 mod accept;
+mod leaving;
 mod sharing;
 
 pub use sharing::Heirs;
@@ -68,6 +69,8 @@ pub struct Reactor {
     accept_again: Option<Instant>,
     /// When descriptors were last missing, in the current episode of it.
     short: Option<Instant>,
+    /// Exchanges that the application has, and whose client has gone.
+    gone: Vec<ExchangeId>,
 }
 
 /// A listener, and whether its queue may hold a connection.
@@ -136,6 +139,7 @@ impl Reactor {
             accepts: ACCEPTS,
             accept_again: None,
             short: None,
+            gone: Vec::new(),
         })
     }
 
@@ -245,15 +249,7 @@ impl Reactor {
             self.event(event);
         }
         self.relieve();
-    }
-
-    /// Whether a drain has come to its end.
-    pub fn is_drained(&self) -> bool {
-        self.core.drain != Drain::No
-            && self.doors.iter().all(|door| door.acceptor.is_none())
-            && self.core.hand_off.as_ref().is_none_or(|pair| pair.inflow == Inflow::Shut)
-            && self.conns.is_empty()
-            && self.running.is_empty()
+        self.core.flush_access();
     }
 
     /// What has happened so far.
@@ -287,7 +283,13 @@ impl Reactor {
         size: Size,
         first: &[u8],
     ) -> Result<Sent, Error> {
-        self.with(id, Ok(Sent::Gone), |conn, core| conn.begin(core, response, size, first))
+        self.with(id, Ok(Sent::Gone), |conn, core| {
+            let sent = conn.begin(core, response, size, first);
+            if core.options.notice_gone {
+                conn.register(core);
+            }
+            sent
+        })
     }
 
     /// Sends a further piece of a body.
@@ -375,6 +377,8 @@ impl Reactor {
         (self.has_slot() && !self.core.ready.is_empty())
             || !self.pending.is_empty()
             || !self.core.again.is_empty()
+            || !self.gone.is_empty()
+            || self.is_drained()
             || (self.may_accept() && self.doors.iter().any(|door| door.ready))
             || self.may_take()
     }
@@ -450,14 +454,6 @@ impl Reactor {
         act(conn, &mut self.core);
         if conn.phase == Phase::Closed {
             self.forget(key);
-        }
-    }
-
-    fn forget(&mut self, key: usize) {
-        self.conns.remove(key);
-        if self.short.is_some() {
-            // There is a descriptor again.
-            self.accept_again = None;
         }
     }
 

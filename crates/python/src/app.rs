@@ -78,6 +78,7 @@ pub(crate) fn built_in<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, Py
     let source = match name {
         "_app" => include_str!("../../../python/serve/_app.py"),
         "_config" => include_str!("../../../python/serve/_config.py"),
+        "_gevent" => include_str!("../../../python/serve/_gevent.py"),
         "_module" => include_str!("../../../python/serve/_module.py"),
         "_timeout" => include_str!("../../../python/serve/_timeout.py"),
         _ => include_str!("../../../python/serve/_process.py"),

@@ -23,7 +23,7 @@ mod respond;
 mod timeout;
 
 pub use app::{App, Refusal, evaluate_file, evaluate_module, insert_directories, load};
-pub use drive::{Control, Options, Order, run};
+pub use drive::{Control, Driver, Options, Order, forked, has_gevent, patch, run};
 pub use environ::Origin;
 pub use interpreter::{Home, Interpreter};
 pub use process::{

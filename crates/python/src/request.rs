@@ -54,34 +54,40 @@ impl StartResponse {
         std::mem::take(&mut self.response)
     }
 
-    /// Sends a piece of the body, the head before it if need be. An empty piece
-    /// sends nothing: PEP 3333 holds the head back until there is a byte.
-    pub(crate) fn send(&mut self, py: Python<'_>, size: Size, data: &[u8]) -> PyResult<Sent> {
-        match self.stage {
-            Stage::Waiting => Err(PyAssertionError::new_err(
-                "the application sent data before it called start_response",
-            )),
-            Stage::Over => Err(PyRuntimeError::new_err("the request is over; nothing can be sent")),
-            Stage::Started | Stage::Sent if data.is_empty() => Ok(Sent::Taken),
-            Stage::Started => {
-                self.stage = Stage::Sent;
-                let response = &self.response;
-                let sent = self.reactor.lock().begin(self.id, response, size, data);
-                self.patient(py, sent)
+    /// Sends a piece of the body, the head before it if need be, and waits until
+    /// there is room for the next: this is where back-pressure reaches the
+    /// application. Not borrowed meanwhile, since other flows run then.
+    pub(crate) fn send(this: &Bound<'_, Self>, size: Size, data: &[u8]) -> PyResult<Sent> {
+        let (host, id) = {
+            let mut own = this.borrow_mut();
+            match own.put(size, data)? {
+                Sent::Full => (own.host.clone(), own.id),
+                sent => return Ok(sent),
             }
-            Stage::Sent => {
-                let sent = self.reactor.lock().send(self.id, data);
-                self.patient(py, sent)
-            }
-        }
+        };
+        host.room(this.py(), id)
     }
 
-    /// This is where back-pressure reaches the application.
-    fn patient(&self, py: Python<'_>, sent: Result<Sent, serve_http::Error>) -> PyResult<Sent> {
-        match sent {
-            Ok(Sent::Full) => self.host.room(py, self.id),
-            sent => sent.map_err(|error| PyValueError::new_err(error.to_string())),
-        }
+    /// An empty piece sends nothing: PEP 3333 holds the head back until there is
+    /// a byte.
+    fn put(&mut self, size: Size, data: &[u8]) -> PyResult<Sent> {
+        let sent = match self.stage {
+            Stage::Waiting => {
+                return Err(PyAssertionError::new_err(
+                    "the application sent data before it called start_response",
+                ));
+            }
+            Stage::Over => {
+                return Err(PyRuntimeError::new_err("the request is over; nothing can be sent"));
+            }
+            Stage::Started | Stage::Sent if data.is_empty() => return Ok(Sent::Taken),
+            Stage::Started => {
+                self.stage = Stage::Sent;
+                self.reactor.lock().begin(self.id, &self.response, size, data)
+            }
+            Stage::Sent => self.reactor.lock().send(self.id, data),
+        };
+        sent.map_err(|error| PyValueError::new_err(error.to_string()))
     }
 }
 
@@ -117,9 +123,9 @@ impl StartResponse {
 
     /// The imperative way to send a body (PEP 3333, "The write() Callable").
     #[pyo3(signature = (data, /))]
-    fn write(&mut self, py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+    fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
         // A client that has gone is noticed by the application's next step.
-        self.send(py, Size::Unknown, data.as_bytes()).map(drop)
+        Self::send(slf, Size::Unknown, data.as_bytes()).map(drop)
     }
 }
 

@@ -141,7 +141,7 @@ impl<'py> Call<'_, 'py> {
             self.failed(failure);
         }
         if let Err(error) = close(&body)
-            && !self.is_timeout(&error)
+            && !self.is_own(&error)
         {
             log::error!("{self}: close() of the response raised\n{}", trace(self.py, &error));
         }
@@ -184,7 +184,7 @@ impl<'py> Call<'_, 'py> {
     }
 
     fn send_piece(&self, size: Size, data: &[u8]) -> PyResult<Sent> {
-        self.start.borrow_mut().send(self.py, size, data)
+        StartResponse::send(&self.start, size, data)
     }
 
     fn send_file(&self, file: std::fs::File, offset: u64, left: u64) -> Result<(), Failure> {
@@ -232,7 +232,7 @@ impl<'py> Call<'_, 'py> {
         match failure {
             Failure::Invalid(error) => log::error!("{self}: {error}"),
             // Logged when it was raised, and its client is answered.
-            Failure::Raised(error) if self.is_timeout(&error) => {
+            Failure::Raised(error) if self.is_own(&error) => {
                 self.reactor.lock().fail(self.id, 504, "");
             }
             Failure::Raised(error) => {
@@ -244,9 +244,8 @@ impl<'py> Call<'_, 'py> {
     }
 
     /// Whether `error` is our own way to end this request.
-    fn is_timeout(&self, error: &PyErr) -> bool {
-        self.host.is_overdue(self.id)
-            && timeout::exception(self.py).is_ok_and(|timeout| error.is_instance(self.py, &timeout))
+    fn is_own(&self, error: &PyErr) -> bool {
+        self.host.has_ended(self.py, self.id, error)
     }
 }
 

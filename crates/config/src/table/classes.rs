@@ -15,8 +15,10 @@ pub(super) const ROWS: &[Row] = &[
         summary: "How a worker runs the application: sync, threads or async",
         details: "`sync` runs one request at a time in each worker. Slow clients do not hold a worker \
             up: a request reaches the application when it is whole, and its response is sent \
-            from a buffer. `threads` (also `gthread`) and `async` (also `gevent`) are names that \
-            this version knows and refuses.",
+            from a buffer. `threads` (also `gthread`) is a name that this version knows and \
+            refuses. `async` runs each request in a greenlet of gevent, so that thousands can \
+            wait at once; the standard library is patched before the application is imported. \
+            `gevent` is the same, and insists on gevent. [Which one?](../concepts/workers.md)",
         gunicorn: "gunicorn has more classes and takes import paths; those of its own classes work here, \
             too. Its `sync` is held up by slow clients.",
     },
@@ -41,9 +43,12 @@ pub(super) const ROWS: &[Row] = &[
         kind: Kind::Count { least: 1, most: 1_000_000 },
         default: Some("1000"),
         group: WORKERS,
-        summary: "Requests that a worker of class async runs at a time",
-        details: "How many requests a worker runs side by side when they wait for each other without \
-            threads. It has no effect on a `sync` worker.",
-        gunicorn: "In gunicorn it counts connections, and bounds those of `gthread`, too.",
+        summary: "Requests that an async worker may have at once",
+        details: "An `async` worker that has this many requests in flight begins no other, and accepts no \
+            connection, until one has ended; its other requests wait, or go to another worker. A \
+            connection that is idle, or whose request has not arrived whole, does not count. Each \
+            connection takes a file descriptor, so the limit of those (`ulimit -n`) must be higher. \
+            It has no effect on a `sync` worker.",
+        gunicorn: "gunicorn counts connections, idle ones as well, and bounds those of `gthread`, too.",
     },
 ];

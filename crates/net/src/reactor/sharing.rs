@@ -103,6 +103,15 @@ impl Reactor {
         }
     }
 
+    /// Whether a drain has come to its end.
+    pub fn is_drained(&self) -> bool {
+        self.core.drain != Drain::No
+            && self.doors.iter().all(|door| door.acceptor.is_none())
+            && self.core.hand_off.as_ref().is_none_or(|pair| pair.inflow == Inflow::Shut)
+            && self.conns.is_empty()
+            && self.running.is_empty()
+    }
+
     /// Takes one connection that another worker has put; false when there is
     /// none, or no slot for its request.
     pub(super) fn take(&mut self) -> bool {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use serve_net::{ExchangeId, Sent};
 
+use crate::timeout;
+
 /// A driver, as the calls that it runs see it. Called where the application
 /// runs, attached to the interpreter.
 pub(crate) trait Host: Send + Sync {
@@ -17,6 +19,13 @@ pub(crate) trait Host: Send + Sync {
 
     /// Whether the client of `id` has been answered in the application's place.
     fn is_overdue(&self, id: ExchangeId) -> bool;
+
+    /// Whether `error` is how the driver ends the request of `id`: no failure of
+    /// the application's.
+    fn has_ended(&self, py: Python<'_>, id: ExchangeId, error: &PyErr) -> bool {
+        self.is_overdue(id)
+            && timeout::exception(py).is_ok_and(|timeout| error.is_instance(py, &timeout))
+    }
 
     /// From now on the request that calls has `more` time; too late once its
     /// time is over.

@@ -1,5 +1,6 @@
 //! The drivers: who sleeps, on what, and where the application runs.
 
+mod greenlets;
 mod host;
 mod orders;
 mod relay;
@@ -15,15 +16,28 @@ use serve_net::{Board, Reactor};
 use crate::app::App;
 use crate::environ::Origin;
 
+pub use greenlets::{forked, has_gevent, patch};
 pub(crate) use host::Host;
 pub use orders::{Control, Order};
-pub(crate) use watch::Watch;
+
+/// Who drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// The main thread, which runs one request at a time.
+    Sync,
+    /// gevent's hub, with a greenlet for each request.
+    Greenlets,
+}
 
 /// What a driver needs besides the application.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Who drives.
+    pub driver: Driver,
     /// The listeners, in the reactor's order.
     pub origins: Vec<Origin>,
+    /// `wsgi.multithread`.
+    pub multithread: bool,
     /// `wsgi.multiprocess`.
     pub multiprocess: bool,
     /// `SERVER_SOFTWARE`.
@@ -54,5 +68,8 @@ pub fn run(
     board: Arc<dyn Board>,
     control: &mut dyn Control,
 ) -> Result<(), String> {
-    sync::run(py, app, reactor, options, board, control)
+    match options.driver {
+        Driver::Sync => sync::run(py, app, reactor, options, board, control),
+        Driver::Greenlets => greenlets::run(py, app, reactor, options, board, control),
+    }
 }

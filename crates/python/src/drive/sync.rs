@@ -41,7 +41,8 @@ pub(super) fn run(
     let host: Arc<dyn Host> = watch.clone();
     let bridge = Bridge::new(py, app, reactor.clone(), options, host);
     let bridge = bridge.map_err(|error| error.to_string())?;
-    let alarm = timeout::alarm(py, watch.clone())?;
+    let watched = watch.clone();
+    let alarm = timeout::alarm(py, move |_| watched.claim())?;
     let wakeup = timeout::wakeup(py)?;
     reactor.lock().watch(wakeup.as_fd()).map_err(|error| format!("epoll_ctl: {error}"))?;
     let orders = Orders::new(control, wakeup, options.idle_grace);

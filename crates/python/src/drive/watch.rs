@@ -263,6 +263,7 @@ mod tests {
         fn asleep(&self) {}
         fn begin(&self, _: &[u8], _: &[u8]) {}
         fn end(&self) {}
+        fn longest(&self, _: Duration, _: &[u8], _: &[u8]) {}
         fn extend(&self, by: Duration) {
             self.0.lock().unwrap().push(by);
         }

@@ -1,0 +1,24 @@
+//! How connections end, and which of them somebody still answers.
+
+use super::Reactor;
+use crate::gateway::ExchangeId;
+
+impl Reactor {
+    /// Exchanges that have lost their client in the middle of a response, since
+    /// the last call. Only with [`crate::Options::notice_gone`].
+    pub fn take_gone(&mut self) -> Vec<ExchangeId> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// Gives the place of a closed connection to others.
+    pub(super) fn forget(&mut self, key: usize) {
+        let id = self.conns.remove(key).id();
+        if self.core.options.notice_gone && self.running.contains(&id) {
+            self.gone.push(id);
+        }
+        if self.short.is_some() {
+            // There is a descriptor again.
+            self.accept_again = None;
+        }
+    }
+}

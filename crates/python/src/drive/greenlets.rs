@@ -1,0 +1,302 @@
+//! `-k async`, `-k gevent`: gevent's hub watches the reactor's descriptor and
+//! turns the loop; each request runs in a greenlet.
+//!
+//! Three kinds of greenlet meet here. The **hub** runs [`Loop::turn`]. A
+//! request's greenlet runs [`Loop::serve`], and comes back to the hub whenever it
+//! waits. The **main** greenlet sleeps in [`Loop::attend`] until the master has
+//! ordered something.
+//!
+//! Greenlets share one C stack: what one of them has there is put aside while
+//! another one runs. So nothing that a second thread may look at is kept on the
+//! stack, and no lock is held across a switch.
+
+mod flights;
+mod lookout;
+
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use serve_net::{Board, Exchange, Reactor, Shared};
+
+use self::flights::Flights;
+use self::lookout::Lookout;
+use super::orders::{Control, Orders};
+use super::{Host, Options};
+use crate::app::{App, Refusal, built_in};
+use crate::respond::{Bridge, Kit};
+use crate::timeout;
+
+/// Exit code: the configuration cannot be had.
+const CONFIGURATION: i32 = 2;
+
+/// Whether gevent is there to be used.
+///
+/// # Errors
+/// When the interpreter lacks a module of its own.
+pub fn has_gevent(py: Python<'_>) -> Result<bool, Refusal> {
+    let module = built_in(py, "_gevent")?;
+    let found = module.call_method0("is_installed").and_then(|found| found.is_truthy());
+    found.map_err(|error| broken(&error))
+}
+
+/// Makes the standard library wait in greenlets. To be called before anything of
+/// the application is imported.
+///
+/// # Errors
+/// A sentence, when gevent cannot be imported.
+pub fn patch(py: Python<'_>) -> Result<(), Refusal> {
+    call(py, "patch")
+}
+
+/// To be called in a worker that was forked from a process that [`patch`] was
+/// called in.
+///
+/// # Errors
+/// A sentence, when gevent's loop cannot go on in this process.
+pub fn forked(py: Python<'_>) -> Result<(), Refusal> {
+    call(py, "forked")
+}
+
+fn call(py: Python<'_>, function: &str) -> Result<(), Refusal> {
+    let called = built_in(py, "_gevent")?.call_method0(function);
+    called.map(drop).map_err(|error| broken(&error))
+}
+
+fn broken(error: &PyErr) -> Refusal {
+    let message = format!("gevent cannot be used: {error}");
+    Refusal { code: CONFIGURATION, message, traceback: None }
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// A sentence, when the loop cannot go on.
+pub(super) fn run(
+    py: Python<'_>,
+    app: App,
+    reactor: Reactor,
+    options: &Options,
+    board: Arc<dyn Board>,
+    control: &mut dyn Control,
+) -> Result<(), String> {
+    let reactor = Shared::new(reactor);
+    let watch = |fd| reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"));
+    control.watched().into_iter().try_for_each(watch)?;
+    let flights = Flights::new(py, reactor.clone(), board.clone(), options);
+    let flights = Arc::new(flights.map_err(|error| error.to_string())?);
+    let host: Arc<dyn Host> = flights.clone();
+    let bridge = Bridge::new(py, app, reactor.clone(), options, host);
+    let bridge = bridge.map_err(|error| error.to_string())?;
+    let interrupted = flights.clone();
+    let alarm = timeout::alarm(py, move |py| interrupted.interrupt(py))?;
+    let wakeup = timeout::wakeup(py)?;
+    watch(wakeup.as_fd())?;
+    let orders = Orders::new(control, wakeup, options.idle_grace);
+    let lookout = Lookout::start(alarm, flights.clone(), reactor.clone(), options)?;
+    let looper = Loop {
+        bridge,
+        reactor: reactor.clone(),
+        flights,
+        board,
+        lookout,
+        tired_after: options.tired_after,
+        hub: OnceLock::new(),
+        state: Mutex::new(State::default()),
+    };
+    let looper = Py::new(py, looper).map_err(|error| error.to_string())?;
+    let result = looper.get().attend(py, &looper, &orders);
+    looper.get().close(py);
+    result
+}
+
+/// What a turn keeps for the next one, or for a greenlet that it switches to.
+#[derive(Default)]
+struct State {
+    /// What the next call of [`Loop::serve`] is for.
+    next: Option<Exchange>,
+    kits: Vec<Kit>,
+    /// When the timer is due.
+    armed: Option<Instant>,
+    /// Whether the hub is inside a turn, at whose end everything is looked at.
+    turning: bool,
+    /// What the main greenlet is woken for.
+    ordered: bool,
+    tired: bool,
+    failure: Option<String>,
+    /// Nothing more is to come.
+    closed: bool,
+}
+
+/// What gevent calls, and what is called of it.
+#[pyclass(frozen, module = "serve")]
+struct Loop {
+    bridge: Bridge,
+    reactor: Shared,
+    flights: Arc<Flights>,
+    board: Arc<dyn Board>,
+    lookout: Lookout,
+    tired_after: Option<u64>,
+    hub: OnceLock<Hub>,
+    state: Mutex<State>,
+}
+
+/// `serve._gevent.Hub`, and of its methods the one that is called most.
+struct Hub {
+    object: Py<PyAny>,
+    begin: Py<PyAny>,
+}
+
+#[pymethods]
+impl Loop {
+    /// In the hub: does what there is to do without waiting.
+    fn turn(&self, py: Python<'_>) -> PyResult<()> {
+        self.lookout.beat();
+        self.board.awake();
+        self.state().turning = true;
+        let turned = self.work(py);
+        self.state().turning = false;
+        turned?;
+        self.arm(py)
+    }
+
+    /// In a request's greenlet: runs that request to its end.
+    fn serve(&self, py: Python<'_>, greenlet: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (exchange, kit) = {
+            let mut state = self.state();
+            (state.next.take(), state.kits.pop())
+        };
+        let Some(exchange) = exchange else { return Ok(()) };
+        let mut kit = kit.unwrap_or_default();
+        let number = self.flights.begin(&exchange, greenlet);
+        if self.tired_after == Some(number) {
+            self.state().tired = true;
+        }
+        self.bridge.run(py, &mut kit, exchange);
+        self.flights.end(number);
+        let turning = {
+            let mut state = self.state();
+            state.kits.push(kit);
+            state.turning
+        };
+        if turning { Ok(()) } else { self.arm(py) }
+    }
+}
+
+impl Loop {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hub(&self) -> &Hub {
+        self.hub.get().expect("it is made before the first turn, and a turn begins all else")
+    }
+
+    /// The main greenlet: lets the hub run, and does what is ordered.
+    fn attend(&self, py: Python<'_>, this: &Py<Self>, orders: &Orders<'_>) -> Result<(), String> {
+        let said = |error: PyErr| format!("gevent's hub gave up: {error}");
+        let hub = Hub::new(py, this, self.reactor.lock().fd());
+        let hub = hub.map_err(|error| format!("gevent's hub cannot start: {error}"))?;
+        let hub = self.hub.get_or_init(|| hub).object.bind(py);
+        orders.control().ready();
+        self.arm(py).map_err(said)?;
+        loop {
+            hub.call_method0(intern!(py, "wait")).map_err(said)?;
+            if std::mem::take(&mut self.state().ordered) {
+                orders.obey(&self.reactor);
+            }
+            if std::mem::take(&mut self.state().tired) {
+                orders.control().tired();
+            }
+            if let Some(failure) = self.state().failure.take() {
+                return Err(failure);
+            }
+            if orders.is_quit() || self.reactor.lock().is_drained() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn work(&self, py: Python<'_>) -> PyResult<()> {
+        if let Err(error) = self.reactor.wait(Some(Duration::ZERO)) {
+            self.state().failure = Some(format!("epoll_wait: {error}"));
+        }
+        if let Err(error) = py.check_signals() {
+            log::error!("a signal handler of the application raised: {error}");
+        }
+        // Bound apart: a lock taken in the `while let` would be held over the switch.
+        let next = || self.reactor.lock().next();
+        while let Some(exchange) = next() {
+            self.begin(py, exchange);
+        }
+        self.flights.end_gone(py);
+        self.flights.end_late(py);
+        self.flights.resume(py);
+        let wanted = {
+            let (mut state, mut reactor) = (self.state(), self.reactor.lock());
+            state.ordered |= reactor.take_watched();
+            state.ordered || state.tired || state.failure.is_some() || reactor.is_drained()
+        };
+        if wanted {
+            self.hub().object.call_method0(py, intern!(py, "attend"))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a request in a greenlet until it waits.
+    fn begin(&self, py: Python<'_>, exchange: Exchange) {
+        let id = exchange.id;
+        self.state().next = Some(exchange);
+        let begun = self.hub().begin.call0(py);
+        if let Err(error) = &begun {
+            log::error!("cannot run a request in a greenlet: {error}");
+        }
+        // Nobody has taken it.
+        if self.state().next.take().is_some() {
+            self.reactor.lock().fail(id, 500, "the server failed; its log says why");
+        }
+    }
+
+    /// Sees to it that the next turn does not come too late.
+    fn arm(&self, py: Python<'_>) -> PyResult<()> {
+        let due = self.reactor.lock().deadline();
+        let Some(due) = [due, self.flights.deadline()].into_iter().flatten().min() else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let mut state = self.state();
+        let armed = state.armed.filter(|at| *at > now);
+        if state.closed || armed.is_some_and(|at| at <= due) {
+            return Ok(());
+        }
+        state.armed = Some(due);
+        drop(state);
+        let seconds = due.saturating_duration_since(now).as_secs_f64();
+        self.hub().object.call_method1(py, intern!(py, "arm"), (seconds,)).map(drop)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        self.state().closed = true;
+        // The access log has not heard of those that ended since the last turn.
+        self.reactor.lock().settle();
+        py.detach(|| self.lookout.dismiss());
+        if let Some(hub) = self.hub.get()
+            && let Err(error) = hub.object.call_method0(py, intern!(py, "close"))
+        {
+            log::error!("gevent's hub cannot be left: {error}");
+        }
+    }
+}
+
+impl Hub {
+    fn new(py: Python<'_>, looper: &Py<Loop>, fd: i32) -> PyResult<Self> {
+        let module = built_in(py, "_gevent")
+            .map_err(|refusal| pyo3::exceptions::PyRuntimeError::new_err(refusal.message))?;
+        let looper = looper.bind(py);
+        let arguments = (fd, looper.getattr("turn")?, looper.getattr("serve")?);
+        let object = module.getattr("Hub")?.call1(arguments)?;
+        Ok(Self { begin: object.getattr("begin")?.unbind(), object: object.unbind() })
+    }
+}

@@ -1,0 +1,173 @@
+//! The second thread of a worker with greenlets: notices that the hub does not
+//! come round, because a request computes or blocks where gevent cannot see it,
+//! and says which.
+//!
+//! It wakes the hub once in a while, and looks whether it has turned. It never
+//! touches Python, so that no code of the application can hold it up.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serve_net::Shared;
+
+use super::flights::{Flights, Found};
+use crate::alarm::{Alarm, Blocked};
+use crate::drive::Options;
+
+/// How often to look, at most and at least; in between, several times in the
+/// shortest of the timeouts.
+const LONG: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_millis(20);
+const LOOKS: u32 = 4;
+
+/// How long the hub may be kept from turning before the log says so.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// How long the main thread may take to say what it is doing. It needs the
+/// interpreter for that, which C code may have.
+const ANSWER: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(1);
+
+/// The hub's side of it.
+pub(super) struct Lookout {
+    shared: Arc<Turns>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Turns {
+    count: AtomicU64,
+    dismissed: AtomicBool,
+}
+
+/// The thread's side.
+struct Watcher {
+    turns: Arc<Turns>,
+    alarm: Alarm,
+    flights: Arc<Flights>,
+    reactor: Shared,
+    worker: String,
+    timeout: Option<Duration>,
+    period: Duration,
+}
+
+impl Lookout {
+    /// # Errors
+    /// A sentence, when there can be no thread.
+    pub(super) fn start(
+        alarm: Alarm,
+        flights: Arc<Flights>,
+        reactor: Shared,
+        options: &Options,
+    ) -> Result<Self, String> {
+        let shared = Arc::new(Turns::default());
+        let timeout = options.timeout.filter(|limit| !limit.is_zero());
+        let limits = [timeout, options.request_timeout.filter(|limit| !limit.is_zero())];
+        let shortest = limits.into_iter().flatten().min().unwrap_or(Duration::MAX);
+        let watcher = Watcher {
+            turns: shared.clone(),
+            alarm,
+            flights,
+            reactor,
+            worker: options.worker.clone(),
+            timeout,
+            period: (shortest / LOOKS).clamp(SHORT, LONG),
+        };
+        let blocked = Blocked::all();
+        let thread = thread::Builder::new().name("serve-lookout".into());
+        let spawned = thread.spawn(move || watcher.run());
+        drop(blocked);
+        let thread = spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The hub has come round.
+    pub(super) fn beat(&self) {
+        self.shared.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns when the thread has ended.
+    pub(super) fn dismiss(&self) {
+        self.shared.dismissed.store(true, Ordering::Relaxed);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                log::error!("the lookout panicked");
+            }
+        }
+    }
+}
+
+impl Watcher {
+    fn run(&self) {
+        let mut seen = 0;
+        let mut since = Instant::now();
+        let mut noticed = false;
+        while !self.turns.dismissed.load(Ordering::Relaxed) {
+            let count = self.turns.count.load(Ordering::Relaxed);
+            if count != seen {
+                (seen, since, noticed) = (count, Instant::now(), false);
+                self.reactor.wake();
+            } else if since.elapsed() >= self.period {
+                noticed |= self.examine(since, noticed);
+            }
+            thread::park_timeout(self.period);
+        }
+    }
+
+    /// The hub has not turned since then; whether the log has heard of it now.
+    fn examine(&self, since: Instant, noticed: bool) -> bool {
+        let late = self.flights.expire_due();
+        let stuck = self.is_stuck(since);
+        let notice = !noticed && late.is_empty() && since.elapsed() >= NOTICE;
+        if late.is_empty() && !stuck && !notice {
+            return false;
+        }
+        self.flights.ask(stuck);
+        let stacks = self.alarm.ring().unwrap_or_else(|error| format!("no stacks: {error}"));
+        let stacks = stacks.trim_end();
+        let found = self.answer();
+        let (worker, kept) = (&self.worker, since.elapsed().as_secs_f64());
+        for (_, line) in &late {
+            log::error!("{line}\n{stacks}");
+        }
+        match &found {
+            Some(Found::Ended(line)) => log::error!("{line}\n{stacks}"),
+            Some(Found::Running(text)) if notice => {
+                log::warn!("{text}: has kept all others waiting for {kept:.1}s\n{stacks}");
+            }
+            None if notice => log::warn!(
+                "{worker} request=?: C code has kept all others waiting for {kept:.1}s\n{stacks}"
+            ),
+            _ => {}
+        }
+        if stuck && !matches!(found, Some(Found::Ended(_))) {
+            let count = self.flights.abandon();
+            if count > 0 {
+                log::error!("{worker} is stuck: {count} requests are answered 504\n{stacks}");
+            }
+        }
+        true
+    }
+
+    fn is_stuck(&self, since: Instant) -> bool {
+        let over = self.timeout.is_some_and(|limit| since.elapsed() >= limit);
+        over && self.flights.extended().is_none_or(|until| until <= Instant::now())
+    }
+
+    fn answer(&self) -> Option<Found> {
+        let until = Instant::now() + ANSWER;
+        loop {
+            if let Some(found) = self.flights.found().take() {
+                return Some(found);
+            }
+            if Instant::now() > until || self.turns.dismissed.load(Ordering::Relaxed) {
+                return None;
+            }
+            thread::sleep(TICK);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+"""What the greenlet driver asks of gevent.
+
+`patch` runs in the mold, before anything of the application is imported, and `forked` in each
+worker. A worker then has one `Hub`, made by its main greenlet. Its greenlets are reused: making
+one costs several times as much as all else that a short request needs.
+"""
+
+import importlib.util
+from contextvars import copy_context
+from sys import getrefcount
+
+#: What a parked greenlet is told.
+RUN, END = object(), object()
+
+
+def is_installed():
+    return importlib.util.find_spec("gevent") is not None
+
+
+def patch():
+    """From now on, the standard library waits in greenlets."""
+    from gevent import monkey
+
+    monkey.patch_all()
+
+
+def forked():
+    """The loop that a preloaded application may have begun is a loop of this process's own."""
+    import gevent
+
+    gevent.reinit()
+
+
+class Hub:
+    """The hub, as the driver in Rust uses it.
+
+    `turn` is called in the hub whenever the descriptor `fd` is readable or the timer is due.
+    `serve` is called in a greenlet, with that greenlet, for each request that `begin` announces.
+    """
+
+    def __init__(self, fd, turn, serve):
+        import gevent
+
+        self.hub = gevent.get_hub()
+        self.main = gevent.getcurrent()
+        self.current = gevent.getcurrent
+        self.turn = turn
+        self.timer = None
+        self.watcher = self.hub.loop.io(fd, 1)
+        self.watcher.start(turn)
+        self.begin = pool(self.hub, serve)
+
+    def wait(self):
+        """Called by the main greenlet: returns when `attend` is called."""
+        self.hub.switch()
+
+    def attend(self):
+        """Called in the hub: the main greenlet runs until it waits again."""
+        self.main.switch()
+
+    def arm(self, seconds):
+        """The next turn comes after so many seconds at the latest."""
+        self.disarm()
+        if seconds > 0:
+            self.timer = self.hub.loop.timer(seconds)
+            self.timer.start(self.turn, update=True)
+        else:
+            self.hub.loop.run_callback(self.turn)
+
+    def disarm(self):
+        if self.timer is not None:
+            self.timer.close()
+            self.timer = None
+
+    def pause(self):
+        """The greenlet that calls waits until it is resumed; False in the hub, which cannot."""
+        if self.current() is self.hub:
+            return False
+        self.hub.switch()
+        return True
+
+    def close(self):
+        """No more turns. The descriptor may be closed after this."""
+        self.disarm()
+        self.watcher.close()
+
+
+def pool(hub, serve):
+    """Returns the function `begin`, to be called in the hub for each request."""
+    from gevent import Greenlet, getcurrent
+
+    # What the import of the application has set is there for each request; what a request sets
+    # is there for nobody else.
+    context = copy_context()
+    idle = []
+    wait = hub.switch
+    #: References to a parked greenlet that nobody else knows.
+    own = None
+
+    def run():
+        me = getcurrent()
+        told = RUN
+        while told is not END:
+            if told is RUN:
+                me.gr_context = context.copy()
+                serve(me)
+                me.gr_context = None
+                idle.append(me)
+            try:
+                told = wait()
+            except BaseException:  # meant for a request that has ended, or the end of it all
+                if me in idle:
+                    idle.remove(me)
+                return
+
+    def begin():
+        while idle:
+            greenlet = idle.pop()
+            # Whoever else knows it may throw something into it that is meant for an earlier
+            # request: a timeout that was never cancelled, for example.
+            if getrefcount(greenlet) == own:
+                return greenlet.switch(RUN)
+            greenlet.switch(END)
+        Greenlet(run).switch()
+
+    def count():
+        """Looks at a greenlet that has found nothing to serve, just as `begin` looks at one."""
+        nonlocal own
+        Greenlet(run).switch()
+        greenlet = idle.pop()
+        own = getrefcount(greenlet)
+        greenlet.switch(END)
+
+    hub.loop.run_callback(count)
+    return begin
+
+
+def stack(greenlet):
+    """Where a greenlet waits, as faulthandler would write it."""
+    lines, frame = [], greenlet.gr_frame
+    while frame is not None:
+        code = frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}')
+        frame = frame.f_back
+    return "\n".join(["Greenlet of the request (most recent call first):", *lines])

@@ -1,0 +1,582 @@
+"""Workers with greenlets: many requests wait at once, and none is another's business."""
+
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+
+import pytest
+from harness import read_all, run, wait_until
+from load import Load
+from servers import WHO
+
+#: Waiting at once in one worker. The machine's limit of descriptors may allow fewer.
+MANY = int(os.environ.get("SERVE_MANY", "1000"))
+
+#: What gevent can wait with.
+LOOPS = pytest.mark.parametrize("loop", ["libev-cext", "libuv"])
+
+#: Waits in several ways; /wait until somebody asks for /open.
+APP = """
+    import contextvars, threading, time
+    import gevent, gevent.event, gevent.monkey, gevent.queue
+
+    assert gevent.monkey.is_module_patched("socket"), "too late to patch"
+    opened = gevent.event.Event()
+    variable = contextvars.ContextVar("variable")
+    variable.set("import")
+    local = threading.local()
+    waiting = most = 0
+
+    def app(environ, start_response):
+        body = globals()[environ["PATH_INFO"][1:] or "hello"](environ)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return body if not isinstance(body, str) else [body.encode()]
+
+    def hello(environ):
+        return f"Hello {environ['wsgi.multithread']}"
+
+    def wait(environ):
+        global waiting
+        waiting += 1
+        print("waiting", waiting, flush=True)
+        opened.wait()
+        return "waited"
+
+    def open(environ):
+        opened.set()
+        return "opened"
+
+    def count(environ):
+        global waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        time.sleep(0.01)
+        waiting -= 1
+        return str(most)
+
+    def context(environ):
+        found = variable.get()
+        variable.set("request")
+        time.sleep(0.001)
+        return found
+
+    def meet(environ):
+        '''Two that are there at the same time, and see what the other has set.'''
+        global waiting
+        waiting += 1
+        mine = getattr(local, "value", "unset")
+        local.value = "set"
+        while waiting < 2:
+            time.sleep(0.001)
+        return mine
+
+    def leave(environ):
+        gevent.Timeout(0.2).start()
+        return "left"
+
+    def nap(environ):
+        time.sleep(0.02)
+        return "napped"
+
+    def work(environ):
+        '''What cooperates: greenlets, queues, timeouts, sockets.'''
+        queue = gevent.queue.Queue()
+        gevent.spawn(queue.put, "spawned")
+        said = [queue.get()]
+        try:
+            with gevent.Timeout(0.01):
+                gevent.sleep(60)
+        except gevent.Timeout:
+            said.append("timeout")
+        import urllib.request
+        url = f"http://{environ['SERVER_NAME']}:{environ['SERVER_PORT']}/hello"
+        said.append(urllib.request.urlopen(url).read().decode())
+        return " ".join(said)
+
+    def exits(environ):
+        raise SystemExit("not for the worker")
+"""
+
+
+def ask(connection, path):
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+
+
+def begin(server, path):
+    """A connection that has asked for `path`."""
+    connection = server.connect()
+    ask(connection, path)
+    return connection
+
+
+def answered(connection):
+    """The status and the body of the last response on a connection."""
+    head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def all_of(server, paths):
+    """Asks for all of them at once."""
+    with ExitStack() as stack:
+        connections = [stack.enter_context(begin(server, path)) for path in paths]
+        return [answered(connection) for connection in connections]
+
+
+@pytest.fixture
+def gevent(serve):
+    """Makes servers with greenlets; `loop` is what gevent waits with."""
+
+    def make(app=APP, *options, loop="libev-cext", **arguments):
+        environment = {"GEVENT_LOOP": loop, **arguments.pop("env", {})}
+        return serve(app, "-k", "async", *options, env=environment, **arguments)
+
+    return make
+
+
+@pytest.fixture
+def descriptors():
+    """Both sides of the connections need them; the server inherits the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MANY + 1000 if hard == resource.RLIM_INFINITY else min(2 * MANY + 1000, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# ---- many at once
+
+
+@LOOPS
+def test_one_worker_has_many_requests_that_wait(gevent, descriptors, loop):
+    server = gevent(APP, "--worker-connections", MANY + 1, loop=loop)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(begin(server, "/wait")) for _ in range(MANY)]
+        server.out.wait(rf"^waiting {MANY}$")
+        assert server.get("/open")[0] == 200
+        assert {answered(connection) for connection in connections} == {(200, b"waited")}
+    assert server.stop() == 0
+    assert server.log.count(r" (warning|error): ") == 0
+
+
+def test_worker_connections_limits_the_requests_in_flight(gevent):
+    server = gevent(APP, "--worker-connections", "3")
+    answers = all_of(server, ["/count"] * 30)
+    assert {status for status, _ in answers} == {200}
+    assert max(int(body) for _, body in answers) == 3
+
+
+def test_gevent_is_another_name(serve):
+    server = serve(APP, "-k", "gevent")
+    assert server.get()[2] == b"Hello True"
+    assert "class=gevent" in server.log.text()
+
+
+# ---- each request by itself
+
+
+@LOOPS
+def test_what_cooperates_works_inside_a_request(gevent, loop):
+    server = gevent(loop=loop)
+    assert server.get("/work")[2] == b"spawned timeout Hello True"
+
+
+def test_each_request_has_a_context_of_its_own(gevent):
+    server = gevent()
+    answers = all_of(server, ["/context"] * 20) + [server.get("/context")[::2] for _ in range(20)]
+    assert set(answers) == {(200, b"import")}
+
+
+def test_thread_locals_are_the_greenlets(gevent):
+    server = gevent()
+    assert all_of(server, ["/meet", "/meet"]) == [(200, b"unset")] * 2
+
+
+def test_a_timeout_left_behind_hits_no_later_request(gevent):
+    """Greenlets are used again, but not one that somebody still means to wake."""
+    server = gevent()
+    for _ in range(5):
+        assert server.get("/leave")[2] == b"left"
+        for _ in range(15):
+            assert server.get("/nap")[::2] == (200, b"napped")
+
+
+def test_an_exit_in_a_request_is_its_own(gevent):
+    server = gevent()
+    (worker,) = server.worker_pids()
+    assert server.get("/exits")[0] == 500
+    server.log.wait("the application raised")
+    assert server.get()[0] == 200
+    assert server.worker_pids() == [worker]
+
+
+# ---- streams
+
+
+EVENTS = """
+    import gevent
+
+    pieces = 0
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        if environ["PATH_INFO"] == "/slow":
+            gevent.sleep(0.3)
+            print("slow went on", flush=True)
+            return [b"slow"]
+        return {"/big": big, "/silent": silent}.get(environ["PATH_INFO"], events)()
+
+    def told(generate):
+        def wrapper():
+            try:
+                yield from generate()
+            finally:
+                print(generate.__name__, "closed", flush=True)
+        return wrapper
+
+    @told
+    def events():
+        number = 0
+        while True:
+            yield f"data: {number}\\n\\n".encode()
+            number += 1
+            gevent.sleep(0.05)
+
+    @told
+    def silent():
+        yield b"data: only\\n\\n"
+        gevent.sleep(600)
+
+    @told
+    def big():
+        global pieces
+        while True:
+            pieces += 1
+            print("piece", pieces, flush=True)
+            yield b"x" * 1_000_000
+"""
+
+
+def read_until(connection, what):
+    received = b""
+    while what not in received:
+        piece = connection.recv(65536)
+        assert piece, received[-200:]
+        received += piece
+
+
+@LOOPS
+def test_events_reach_many_and_stop_for_those_who_leave(gevent, descriptors, loop):
+    server = gevent(EVENTS, loop=loop)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(begin(server, "/events")) for _ in range(200)]
+        for client in clients:
+            read_until(client, b"data: 2\n")
+        for client in clients[:150]:
+            client.close()
+        server.out.wait("^events closed$", count=150)
+        for client in clients[150:]:
+            read_until(client, b"data: 6\n")
+        assert server.out.count("closed") == 150
+    server.out.wait("^events closed$", count=200)
+    assert "the application raised" not in server.log.text()
+
+
+def test_a_stream_that_waits_ends_when_its_client_has_gone(gevent):
+    server = gevent(EVENTS)
+    with begin(server, "/silent") as client:
+        read_until(client, b"only")
+    server.out.wait("^silent closed$")
+    assert server.log.count(r" (warning|error): ") == 0
+
+
+def test_a_client_that_shuts_its_writing_side_has_gone(gevent):
+    server = gevent(EVENTS)
+    with begin(server, "/silent") as client:
+        read_until(client, b"only")
+        client.shutdown(socket.SHUT_WR)
+        assert not read_all(client).endswith(b"0\r\n\r\n"), "it is not complete"
+    server.out.wait("^silent closed$")
+
+
+def test_a_request_that_has_not_begun_its_response_goes_on_without_a_client(gevent):
+    server = gevent(EVENTS)
+    begin(server, "/slow").close()
+    server.out.wait("^slow went on$")
+
+
+def test_a_stream_waits_for_its_reader_and_the_others_do_not(gevent):
+    server = gevent(EVENTS)
+    with begin(server, "/big") as reader:
+        server.out.wait("^piece 3$")
+        with begin(server, "/events") as other:
+            read_until(other, b"data: 5\n")
+            made = server.out.count("^piece ")
+            # What the kernel takes, and 2 MiB.
+            assert made < 20
+            received = 0
+            while received < 30_000_000:
+                received += len(reader.recv(1 << 20))
+            server.out.wait(f"^piece {made + 5}$")
+            read_until(other, b"data: 7\n")
+    server.out.wait("^big closed$")
+
+
+# ---- time
+
+
+LATE = """
+    import time
+    import serve
+
+    def app(environ, start_response):
+        path, seconds = environ["PATH_INFO"], float(environ["QUERY_STRING"] or 0)
+        if path == "/extended":
+            environ["serve.extend_timeout"](60)
+        if path == "/loop":
+            while True:  # the guilty line
+                pass
+        elif path == "/deaf":
+            sum(iter(int, 1))  # C code that neither ends nor looks at signals
+        elif path == "/compute":
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:  # the guilty line
+                pass
+        else:
+            print("begun", path, flush=True)
+            try:
+                time.sleep(seconds)
+            except serve.RequestTimeout:
+                print("told", path, flush=True)
+                raise
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [path.encode()]
+"""
+
+
+@LOOPS
+def test_only_the_requests_that_are_late_are_told(gevent, loop):
+    server = gevent(LATE, "--request-timeout", "1", loop=loop)
+    paths = [f"/late{n}?600" if n % 2 else f"/quick{n}?0.01" for n in range(20)]
+    answers = all_of(server, [*paths, "/extended?1.5"])
+    for path, answer in zip(paths, answers[:20], strict=True):
+        if path.startswith("/late"):
+            assert answer[0] == 504
+        else:
+            assert answer == (200, path.partition("?")[0].encode())
+    assert answers[20] == (200, b"/extended")
+    server.out.wait("^told /late", count=10)
+    server.log.wait(r'request="GET /late1" .*: over its time \(request_timeout\), ended')
+    server.log.wait(r"Greenlet of the request")
+    # Their greenlets serve on.
+    assert set(all_of(server, ["/quick?0.01"] * 40)) == {(200, b"/quick")}
+    assert server.out.count("^told ") == 10
+    assert "the application raised" not in server.log.text()
+
+
+def test_a_request_that_keeps_the_hub_is_ended_and_no_other(gevent):
+    server = gevent(LATE, "--timeout", "1")
+    (worker,) = server.worker_pids()
+    with begin(server, "/patient?2") as patient:
+        assert server.get("/loop")[0] == 504
+        assert answered(patient) == (200, b"/patient")
+    server.log.wait(r'request="GET /loop" .*: over its time \(timeout\), ended')
+    assert re.search(r'File ".*main.py", line (10|11|12) in app', server.log.text())
+    assert server.worker_pids() == [worker]
+    assert "the application raised" not in server.log.text()
+
+
+def test_a_request_that_computes_too_long_is_late(gevent):
+    server = gevent(LATE, "--request-timeout", "0.5")
+    assert server.get("/loop")[0] == 504
+    server.log.wait(r'request="GET /loop" .*: over its time \(request_timeout\), ended')
+    assert server.get()[0] == 200
+
+
+def test_a_request_that_keeps_the_hub_is_named(gevent):
+    server = gevent(LATE)
+    assert server.get("/compute?3")[0] == 200
+    server.log.wait(r'warning: .*request="GET /compute" .*: has kept all others waiting for')
+    assert re.search(r'File ".*main.py", line \d+ in app', server.log.text())
+
+
+def test_what_cannot_be_interrupted_costs_its_worker(gevent):
+    server = gevent(LATE, "--timeout", "1")
+    with begin(server, "/patient?600") as patient:
+        assert server.get("/deaf")[0] == 504
+        assert answered(patient)[0] == 504
+    server.log.wait(r"is stuck: \d requests are answered 504")
+    server.log.wait(r"worker=\d .* ready in=", count=2)
+    assert server.get()[0] == 200
+
+
+# ---- the life of a worker
+
+
+BACKGROUND = """
+    import os, signal
+    import gevent
+
+    ticks = 0
+
+    def tick():
+        global ticks
+        while True:
+            gevent.sleep(0.01)
+            ticks += 1
+
+    gevent.spawn(tick)
+    gevent.sleep(0.01)
+    in_thread = gevent.get_hub().threadpool.apply
+    in_thread(len, ("",))
+    signal.signal(signal.SIGALRM, lambda *_: print("alarm", os.getpid(), flush=True))
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"{in_thread(os.getpid)} {ticks}".encode()]
+"""
+
+
+@LOOPS
+@pytest.mark.parametrize("options", [[], ["--preload"]], ids=["", "preload"])
+def test_the_applications_own_greenlets_run_in_each_worker(gevent, options, loop):
+    server = gevent(BACKGROUND, *options, workers=2, loop=loop)
+    ticking = set()
+
+    def all_tick():
+        pid, ticks = map(int, server.get()[2].split())
+        if ticks > 5:
+            ticking.add(pid)
+        return ticking == set(server.worker_pids())
+
+    wait_until(all_tick, "both workers to tick")
+    for pid in ticking:
+        os.kill(pid, signal.SIGALRM)
+        server.out.wait(f"^alarm {pid}$")
+    assert server.stop() == 0
+    assert server.log.count(r" (warning|error): ") == 0
+
+
+def test_a_stop_waits_for_requests_in_flight(gevent):
+    server = gevent()
+    with begin(server, "/wait") as waiting, server.connect() as second:
+        server.out.wait("^waiting 1$")
+        ask(second, "/wait")
+        server.out.wait("^waiting 2$")
+        server.signal(signal.SIGTERM)
+        server.log.wait("stopping")
+        # Still accepted: it is in the queue before the workers look at it for the last time.
+        with ExitStack() as stack:
+            opener = stack.enter_context(server.connect())
+            ask(opener, "/open")
+            assert answered(waiting) == answered(second) == (200, b"waited")
+    assert server.wait() == 0
+
+
+def test_a_quick_stop_waits_for_nobody(gevent):
+    server = gevent()
+    with begin(server, "/wait") as waiting:
+        server.out.wait("^waiting 1$")
+        assert server.stop(signal.SIGQUIT) == 0
+        waiting.settimeout(5)
+        assert read_all(waiting) == b""
+    assert "the application raised" not in server.log.text()
+
+
+def test_reload_under_load_loses_no_request(gevent):
+    server = gevent(WHO, workers=2)
+    with Load(server) as load:
+        for generation in (2, 3):
+            server.signal(signal.SIGHUP)
+            server.log.wait(rf"gen={generation} serves")
+            load.wait_for_answers(100)
+    assert not load.failures
+
+
+def test_recycling_under_load_loses_no_request(gevent):
+    server = gevent(WHO, "--max-requests", "100", workers=2)
+    with Load(server) as load:
+        server.log.wait(r"worker=\d+ .* ready in=", count=6)
+    assert not load.failures
+
+
+def test_the_oldest_request_is_the_one_that_a_dead_worker_is_known_by(gevent):
+    server = gevent(LATE)
+    (worker,) = server.worker_pids()
+    paths = ["/first?1", "/second?600", "/third?600"]
+
+    def begun(path):
+        connection = begin(server, path)
+        server.out.wait(f"^begun {path.partition('?')[0]}$")
+        return connection
+
+    with ExitStack() as stack:
+        first, *_ = [stack.enter_context(begun(path)) for path in paths]
+        assert answered(first) == (200, b"/first")
+        # The worker has finished with it when it begins another one.
+        assert server.get("/last?0")[0] == 200
+        os.kill(worker, signal.SIGKILL)
+        server.log.wait(rf'pid={worker} .*requests=[12] request="GET /second"')
+
+
+def test_access_lines_do_not_wait_for_the_next_request(gevent):
+    server = gevent(LATE, "--access-logfile", "-", "--keep-alive", "60")
+    connection = server.http()
+    connection.request("GET", "/nap?0.05")
+    assert connection.getresponse().read() == b"/nap"
+    server.out.wait('"GET /nap')
+    connection.close()
+
+
+# ---- without gevent
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A virtual environment with nothing in it."""
+    path = tmp_path_factory.mktemp("bare") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", path], check=True)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["async", "gevent"])
+@pytest.mark.parametrize("command", [[], ["--check-config"]], ids=["", "check"])
+def test_gevent_is_asked_for_where_it_is_missing(tmp_path, bare, kind, command):
+    (tmp_path / "main.py").write_text("def app(environ, start_response): pass\n")
+    options = ["-k", kind, "-b", "127.0.0.1:0", *command, "main:app"]
+    code, _, errors = run(*options, cwd=tmp_path, env={"VIRTUAL_ENV": str(bare)})
+    assert code == 2
+    assert f"the worker class '{kind}' needs gevent" in errors
+    assert errors.count("pip install gevent") == 1
+    assert "Traceback" not in errors
+
+
+def test_threads_of_the_application_meet_its_greenlets(gevent):
+    """Under a patched standard library, a thread is a greenlet."""
+    server = gevent(
+        """
+        import threading, time
+
+        def app(environ, start_response):
+            said = []
+            threads = [threading.Thread(target=said.append, args=(n,)) for n in range(5)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            start_response("200 OK", [])
+            return [str(sorted(said)).encode()]
+        """
+    )
+    answers = []
+    clients = [threading.Thread(target=lambda: answers.append(server.get()[2])) for _ in range(8)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert answers == [b"[0, 1, 2, 3, 4]"] * 8
