@@ -236,9 +236,10 @@ def test_a_late_request_gets_504_and_the_worker_serves_on(serve, path):
     line = server.log.wait(rf'error: worker=1 gen=1 request="GET {path}" client=127\S* age=(\S+)s')
     # After this and the kill grace the master would have ended the worker.
     assert 0.5 <= float(line[1]) < 5.5
-    text = server.log.text()
     guilty = 1 + textline(server, f'"{path}"')
-    assert re.search(rf'File ".*main.py", line ({guilty}|{guilty + 1}) in app', text), text
+    server.log.wait(rf'File ".*main.py", line ({guilty}|{guilty + 1}) in app')
+    assert server.stop() == 0
+    text = server.log.text()
     assert "raised" not in text, "our own way to end a request is no error of the application"
 
 

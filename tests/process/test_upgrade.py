@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 
+import pytest
 from harness import wait_until
 from servers import WHO
 
@@ -69,6 +70,40 @@ def test_the_new_master_takes_over_without_a_lost_request(serve):
     os.kill(new, signal.SIGTERM)
     wait_until(lambda: not server.session(), "the new master to end")
     assert not pidfile.exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_idle_connections_survive_the_upgrade(serve, workers):
+    server = serve(WHO, workers=workers)
+    connections = [server.http() for _ in range(8)]
+    before = set()
+    for connection in connections:
+        connection.request("GET", "/")
+        before.add(int(connection.getresponse().read()))
+    sockets = [connection.sock for connection in connections]
+    new = upgrade(server)
+    server.signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    for connection in connections:
+        connection.request("GET", "/")
+        assert int(connection.getresponse().read()) not in before
+    assert [connection.sock for connection in connections] == sockets
+    os.kill(new, signal.SIGTERM)
+    wait_until(lambda: not server.session(), "the new master to end")
+
+
+def test_a_stop_before_the_new_master_serves_leaves_nothing_to_it(serve):
+    """It might never serve: what it was left would be lost."""
+    server = serve(WHO, workers=2).gate()
+    server.write("main.py", "print('hangs', flush=True)\nopen('gate').close()\n")
+    connection = server.http()
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    server.signal(signal.SIGUSR2)
+    server.out.wait("hangs")
+    server.signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    assert connection.sock.recv(1) == b""
 
 
 def test_term_to_the_new_master_backs_out(serve):

@@ -26,6 +26,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, getpid, pipe2};
 
 use crate::cgroup::OomKills;
+use crate::clock::{Clock, Lapse};
 use crate::link::{MoldLink, ToMaster, ToMold};
 use crate::memory::Scales;
 use crate::mold::Settings;
@@ -89,8 +90,6 @@ enum End {
 const SIGNALS: Token = Token(0);
 /// Above the molds' tokens.
 const PREDECESSOR: Token = Token(usize::MAX - 1);
-/// So long after the deadline, or between two steps, is no matter of a busy machine: the master was stopped.
-const OVERSLEPT: Ms = 1_000;
 /// Above the workers' tokens.
 const MOLDS: usize = 1 << 16;
 
@@ -107,6 +106,7 @@ struct Master<'a> {
     site: &'a mut dyn Site,
     scoreboard: Scoreboard,
     poll: Poll,
+    clock: Clock,
     signals: Signals,
     /// Read by every child; the write end is the master's alone, and its EOF the master's death.
     lifeline: (OwnedFd, OwnedFd),
@@ -125,8 +125,6 @@ struct Master<'a> {
     pulse: Option<Ms>,
     /// Workers whose heartbeat was found too old: which one it was, and when to look again.
     suspects: BTreeMap<WorkerId, (Ms, Ms)>,
-    /// When the clock was last looked at.
-    seen: Ms,
 }
 
 impl<'a> Master<'a> {
@@ -153,6 +151,7 @@ impl<'a> Master<'a> {
             site,
             scoreboard,
             poll,
+            clock: Clock::new(monotonic_ms()),
             signals,
             lifeline,
             predecessor,
@@ -165,7 +164,6 @@ impl<'a> Master<'a> {
             notify: Notify::new(|name| std::env::var_os(name)),
             pulse: None,
             suspects: BTreeMap::new(),
-            seen: monotonic_ms(),
         })
     }
 
@@ -175,24 +173,22 @@ impl<'a> Master<'a> {
             if let ControlFlow::Break(end) = self.turn(&ready) {
                 return Ok(end);
             }
-            let now = monotonic_ms();
             let deadline =
                 [self.table.deadline(), self.pulse, self.notify.due()].into_iter().flatten().min();
-            let wait = deadline.map(|deadline| Duration::from_millis(deadline.saturating_sub(now)));
+            self.clock.sleep(deadline);
+            let left = |deadline: Ms| deadline.saturating_sub(monotonic_ms());
+            let wait = deadline.map(|deadline| Duration::from_millis(left(deadline)));
             match self.poll.poll(&mut ready, wait) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     return Err(Error::io("poll")(error));
                 }
                 _ => {}
             }
-            self.seen = monotonic_ms();
-            if deadline.is_some_and(|deadline| self.seen > deadline + OVERSLEPT) {
-                self.events.push_back(Event::Overslept);
-            }
         }
     }
 
     fn turn(&mut self, ready: &Events) -> ControlFlow<End> {
+        self.hear_new_master();
         self.step()?;
         for event in ready {
             match event.token() {
@@ -221,23 +217,14 @@ impl<'a> Master<'a> {
     /// Tells the table what was heard, and does what it says, until there is nothing new.
     fn step(&mut self) -> ControlFlow<End> {
         loop {
-            let now = self.look_at_the_clock();
+            if self.clock.look(monotonic_ms()) == Lapse::Away {
+                self.events.push_front(Event::Overslept);
+            }
             let Some(event) = self.events.pop_front() else { return ControlFlow::Continue(()) };
-            for action in self.table.step(now, event) {
+            for action in self.table.step(self.clock.now(), event) {
                 self.perform(action)?;
             }
         }
-    }
-
-    /// The master may be stopped anywhere, not only where it sleeps. What was found since then,
-    /// by the clock before or after, is judged when the table knows.
-    fn look_at_the_clock(&mut self) -> Ms {
-        let now = monotonic_ms();
-        if now > self.seen + OVERSLEPT {
-            self.events.push_front(Event::Overslept);
-        }
-        self.seen = now;
-        now
     }
 
     fn hear_signals(&mut self) -> ControlFlow<End> {

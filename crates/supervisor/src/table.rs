@@ -13,6 +13,7 @@
 
 mod balance;
 mod children;
+mod news;
 mod recycle;
 mod signals;
 #[cfg(test)]
@@ -116,6 +117,8 @@ pub(crate) enum Event {
     NotUpgraded {
         message: String,
     },
+    /// The new master has said so.
+    NewMasterServes,
     /// The master woke long after it should have: it was stopped or suspended, and perhaps all
     /// others with it.
     Overslept,
@@ -349,6 +352,7 @@ impl Table {
             Event::Signal { signal, from } => self.signal(now, signal, from),
             Event::Upgraded { pid } => self.upgraded(pid),
             Event::NotUpgraded { message } => self.not_upgraded(&message),
+            Event::NewMasterServes => self.new_master_serves(),
             Event::Overslept => self.be_patient(now),
             Event::Tick => {}
         }
@@ -478,21 +482,6 @@ impl Table {
 
     fn generation_mut(&mut self, id: u32) -> Option<&mut Generation> {
         self.generations.iter_mut().find(|generation| generation.id == id)
-    }
-
-    /// Whether the generation's mold wants to know, and can be told.
-    fn wants_news(&self, id: u32) -> bool {
-        self.generation(id).is_some_and(|generation| {
-            generation.settings.news
-                && generation.phase != Phase::Leaving
-                && matches!(generation.mold, Mold::Alive(_))
-        })
-    }
-
-    fn tell(&mut self, id: Option<u32>, news: News) {
-        if let Some(generation) = id.filter(|id| self.wants_news(*id)) {
-            self.push(Action::News { generation, news });
-        }
     }
 
     fn push(&mut self, action: Action) {

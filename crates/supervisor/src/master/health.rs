@@ -36,7 +36,8 @@ impl Master<'_> {
     /// old gets a second look: it may have been stopped together with the master, which does not
     /// know, and needs a moment to wake.
     pub(super) fn take_pulses(&mut self) {
-        let now = monotonic_ms();
+        // Not later: the master may have been away since, and must hear of that first.
+        let now = self.clock.now();
         self.pulse = None;
         let mut suspects = BTreeMap::new();
         for (worker, timeout) in self.table.watched() {

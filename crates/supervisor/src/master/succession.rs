@@ -1,4 +1,4 @@
-//! How one master follows another: it starts the next one, or takes over from the last.
+//! The master and its like: the new one that it starts, and the old one that started it.
 
 use std::os::fd::AsRawFd;
 
@@ -6,7 +6,7 @@ use nix::unistd::getpid;
 
 use super::Master;
 use crate::table::Event;
-use crate::upgrade;
+use crate::upgrade::{self, Started};
 
 impl Master<'_> {
     /// The service goes on without this process if a new master is there.
@@ -27,6 +27,13 @@ impl Master<'_> {
         self.started = Some(started);
         self.site.upgraded(pid);
         Ok(Event::Upgraded { pid })
+    }
+
+    /// Before anything else that has come: whoever sends TERM knows that the new master serves.
+    pub(super) fn hear_new_master(&mut self) {
+        if self.started.as_ref().is_some_and(Started::serves) {
+            self.events.push_back(Event::NewMasterServes);
+        }
     }
 
     /// The old master has gone: nothing is ever written to its lifeline.
