@@ -61,10 +61,14 @@ def evaluate_module(name, directory):
 
 @contextlib.contextmanager
 def importable(directory):
-    """Last on sys.path: a file there must not pass for a module of Python's own."""
+    """Last on sys.path: a file there must not pass for a module of Python's own.
+
+    What is printed meanwhile goes to stderr, since stdout may be what --print-config shows.
+    """
     sys.path.append(directory)
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         sys.path.remove(directory)
 

@@ -207,6 +207,13 @@ def test_what_is_printed_means_the_same_as_a_file(place, form):
     }
 
 
+def test_what_a_file_prints_is_not_among_the_settings(place):
+    (place / "serve.conf.py").write_text("workers = 3\nprint('three of them')\n")
+    code, out, err = run("--print-config", cwd=place)
+    assert (code, err) == (0, "three of them\n")
+    assert "three of them" not in out
+
+
 # ---- gunicorn's
 
 
