@@ -4,10 +4,10 @@ import http.client
 import os
 import signal
 import socket
-import threading
 
 import pytest
 from harness import wait_until
+from load import Load
 from servers import GATED
 
 
@@ -55,88 +55,26 @@ def test_a_reload_brings_new_code(serve, options):
     assert server.stop() == 0
 
 
-class Clients:
-    """Eight clients, half of them kept alive, without a pause; each failure is written down.
-
-    A connection may only end after a response that announced it.
-    """
-
-    def __init__(self, server):
-        self.server = server
-        self.failures = []
-        self.answers = []
-        self.done = threading.Event()
-        kinds = [self.keep, self.close] * 4
-        self.threads = [threading.Thread(target=self.guard, args=(kind,)) for kind in kinds]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        self.wait_for_answers(8)
-        return self
-
-    def __exit__(self, *exception):
-        self.done.set()
-        for thread in self.threads:
-            thread.join()
-
-    def wait_for_answers(self, more):
-        """Waits until this many more requests have been answered, or one was not."""
-        goal = len(self.answers) + more
-        wait_until(lambda: self.failures or len(self.answers) >= goal, "answers")
-
-    def guard(self, kind):
-        try:
-            kind()
-        except (OSError, http.client.HTTPException) as error:
-            self.failures.append(f"{kind.__name__}: {error!r}")
-
-    def ask(self, client, headers):
-        client.request("GET", "/", headers=headers)
-        response = client.getresponse()
-        body = response.read()
-        if response.status != 200:
-            self.failures.append(f"status {response.status}")
-        self.answers.append(body)
-        return response.getheader("Connection", "").lower() == "close"
-
-    def keep(self):
-        client = self.server.http()
-        client.auto_open = False
-        client.connect()
-        while not self.done.is_set():
-            if self.ask(client, {}):
-                client.close()
-                client.connect()
-        client.close()
-
-    def close(self):
-        while not self.done.is_set():
-            client = self.server.http()
-            self.ask(client, {"Connection": "close"})
-            client.close()
-
-
 @PRELOAD
 def test_reload_loses_no_request(serve, options):
     server = serve(app("0"), *options, workers=2)
-    with Clients(server) as clients:
+    with Load(server) as load:
         for version in (1, 2, 3):
             server.write("main.py", app(str(version)))
             reload(server, version + 1)
-            clients.wait_for_answers(50)
-    assert clients.failures == []
-    assert set(clients.answers) == {b"0", b"1", b"2", b"3"}
-    assert set(clients.answers[-16:]) == {b"3"}
+            load.wait_for_answers(50)
+    assert load.failures == []
+    assert set(load.answers) == {b"0", b"1", b"2", b"3"}
+    assert set(load.answers[-16:]) == {b"3"}
     assert server.log.count(r" (warning|error): ") == 0
-    print(f"{len(clients.answers)} requests during three reloads")
+    load.report("three reloads")
 
 
 def test_a_stop_after_a_reload_under_load_leaves_nobody(serve):
     server = serve(app("0"), workers=2)
-    with Clients(server) as clients:
+    with Load(server) as load:
         server.signal(signal.SIGHUP)
-        clients.wait_for_answers(20)
+        load.wait_for_answers(20)
     assert server.stop() == 0
 
 
@@ -214,13 +152,13 @@ def test_broken_code_is_refused_and_the_old_serves_on(serve, options, broken, re
 @PRELOAD
 def test_broken_code_is_refused_without_harm_to_requests(serve, options):
     server = serve(app("old"), *options, workers=2)
-    with Clients(server) as clients:
+    with Load(server) as load:
         server.write("main.py", "def (\n")
         server.signal(signal.SIGHUP)
         server.log.wait(r"gen=2 abandoned")
-        clients.wait_for_answers(50)
-    assert clients.failures == []
-    assert set(clients.answers) == {b"old"}
+        load.wait_for_answers(50)
+    assert load.failures == []
+    assert set(load.answers) == {b"old"}
 
 
 @PRELOAD

@@ -3,10 +3,10 @@
 import os
 import signal
 import socket
-import threading
 
 import pytest
 from harness import wait_until
+from load import Load
 from servers import WHO
 
 
@@ -19,38 +19,6 @@ def upgrade(server):
     return int(server.log.wait(serves, count=before + 1)[1])
 
 
-class Load:
-    """A kept-alive and a closing client that ask all the time."""
-
-    def __init__(self, server):
-        self.answers, self.failures, self._over = 0, [], threading.Event()
-        kinds = [{}, {"Connection": "close"}]
-        self._threads = [threading.Thread(target=self._ask, args=(server, kind)) for kind in kinds]
-
-    def _ask(self, server, headers):
-        connection = server.http()
-        while not self._over.is_set():
-            try:
-                connection.request("GET", "/", headers=headers)
-                response = connection.getresponse()
-                response.read()
-            except OSError as error:
-                self.failures.append(error)
-                connection.close()
-                continue
-            self.answers += response.status == 200
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-
 def test_the_new_master_takes_over_without_a_lost_request(serve):
     server = serve(WHO, "--pid", "pid", workers=2)
     old, pidfile = server.pid, server.cwd / "pid"
@@ -61,8 +29,7 @@ def test_the_new_master_takes_over_without_a_lost_request(serve):
         server.signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
         wait_until(lambda: pidfile.read_text() == f"{new}\n", "the new master to be the server")
-        seen = load.answers
-        wait_until(lambda: load.answers > seen + 50, "the new master to answer")
+        load.wait_for_answers(50)
     assert load.failures == []
     assert not pidfile.with_suffix(".2").exists()
     os.kill(new, signal.SIGTERM)
@@ -110,8 +77,7 @@ def test_term_to_the_new_master_backs_out(serve):
         new = upgrade(server)
         os.kill(new, signal.SIGTERM)
         server.log.wait(rf"new master pid={new} has gone")
-        seen = load.answers
-        wait_until(lambda: load.answers > seen + 50, "the old master to answer")
+        load.wait_for_answers(50)
     assert load.failures == []
     assert (server.cwd / "pid").read_text() == f"{server.pid}\n"
     # The socket in the file system is the old one's again.
