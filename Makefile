@@ -6,6 +6,8 @@ PYTHON ?= python3
 CARGO ?= cargo
 # How many Python tests run side by side.
 JOBS ?= 2
+# Which Pythons `make test-pythons` installs the wheel in.
+PYTHONS ?= $(wildcard /usr/bin/python3 $(HOME)/.pyenv/versions/3.1[0-9].*/bin/python)
 # How long `make fuzz` lasts, in seconds.
 FUZZ_SECONDS ?= 60
 # More flags for what `make run` or `make test-python` starts.
@@ -23,7 +25,7 @@ VENV := $(CURDIR)/.venv
 # entering .venv would rebuild everything, and .venv be made from itself.
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
-.PHONY: build run test lint arch gen fuzz clean help
+.PHONY: build run test lint arch gen fuzz wheel test-pythons clean help
 .PHONY: debug test-rust test-python settings-page check-gen check-python
 
 build: check-python ## build the server: target/release/serve
@@ -50,6 +52,21 @@ test-rust: check-python ## the Rust tests
 test-python: debug $(VENV)/has-tests ## the Python tests, against a debug build
 	VIRTUAL_ENV=$(VENV) SERVE_BIN=$(TARGET)/debug/serve \
 		$(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
+
+# A virtual environment each; an unoptimised build, which finds more.
+test-pythons: $(addprefix test-python-,$(subst /,-,$(PYTHONS))) ## pip install, and the Python tests, on each of PYTHONS
+
+test-python-%:
+	set -x; venv=$(TARGET)/pythons/$*; \
+	$(subst -,/,$*) -m venv --clear $$venv; \
+	$$venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--config-settings=build-args='--profile dev' . -r tests/requirements.txt; \
+	VIRTUAL_ENV=$$venv SERVE_BIN=$$venv/bin/serve \
+		$$venv/bin/python -m pytest -n $(JOBS) tests/wheel tests/wsgi tests/process tests/examples $(ARGS)
+
+wheel: check-python $(VENV_MADE) ## build the wheel, and the sdist: target/wheels
+	$(PIP_INSTALL) 'maturin>=1.9.4,<2'
+	$(VENV)/bin/maturin build --release --sdist --out $(TARGET)/wheels --interpreter $(PYO3_PYTHON)
 
 lint: check-python check-gen $(VENV)/has-tests ## formatting, clippy, ruff, licences
 	$(CARGO) fmt --all --check

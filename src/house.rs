@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 use nix::unistd::Pid;
+use pyo3::Python;
 use serve_config::{LogFile, Settings, Workers};
 use serve_net::{Address, Listener};
-use serve_supervisor::{Inherited, Launch, Options, Pidfile, Plan, Refusal, Site};
+use serve_supervisor::{ForkHooks, Inherited, Launch, Options, Pidfile, Plan, Refusal, Site};
 
 use crate::invocation::Invocation;
 use crate::logger;
+use crate::mold::Hooks;
 use crate::privileges::Owner;
 
 /// The name in an upgrade of a socket that this server did not bind.
@@ -71,6 +73,8 @@ enum Share {
 pub(crate) struct House<'a> {
     invocation: &'a Invocation,
     place: Place,
+    /// Around the forks of a process with an interpreter.
+    hooks: Box<dyn ForkHooks + 'a>,
     share: Share,
     /// Ends when the master that has started this one does.
     predecessor: Option<OwnedFd>,
@@ -91,10 +95,15 @@ pub(crate) struct House<'a> {
 }
 
 impl<'a> House<'a> {
-    pub(crate) fn new(invocation: &'a Invocation, place: Place) -> Self {
+    pub(crate) fn new(
+        invocation: &'a Invocation,
+        place: Place,
+        python: Option<Python<'a>>,
+    ) -> Self {
         Self {
             invocation,
             place,
+            hooks: python.map_or_else(|| Box::new(()) as _, |py| Box::new(Hooks(py)) as _),
             share: Share::Alone,
             predecessor: None,
             heir: None,
@@ -109,8 +118,12 @@ impl<'a> House<'a> {
     }
 
     /// A new master beside the one that has started it.
-    pub(crate) fn succeed(invocation: &'a Invocation, from: Inherited) -> Result<Self, String> {
-        let mut house = Self::new(invocation, Place::Background);
+    pub(crate) fn succeed(
+        invocation: &'a Invocation,
+        from: Inherited,
+        python: Option<Python<'a>>,
+    ) -> Result<Self, String> {
+        let mut house = Self::new(invocation, Place::Background, python);
         house.share = Share::WithPredecessor;
         house.predecessor = Some(from.lifeline);
         let (pair, listeners): (Vec<_>, Vec<_>) =
@@ -311,6 +324,10 @@ impl Site for House<'_> {
                 log::error!("gen={generation}: {}", refusal.message);
             }
         }
+    }
+
+    fn fork_hooks(&self) -> &dyn ForkHooks {
+        &*self.hooks
     }
 
     fn reopen_logs(&mut self) {

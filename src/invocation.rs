@@ -2,6 +2,7 @@
 //! reload starts from here again; only the configuration file can have changed.
 
 use std::env;
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
@@ -30,9 +31,9 @@ pub(crate) struct File {
 }
 
 impl Invocation {
-    /// Reads this process's arguments and environment.
-    pub(crate) fn read() -> Result<Self, Error> {
-        let cli = serve_config::parse_args(env::args_os())?;
+    /// Reads the arguments and this process's environment.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
+        let cli = serve_config::parse_args(arguments)?;
         let directory = env::current_dir().map_err(|error: io::Error| {
             Error::Usage(format!("cannot find the working directory: {error}"))
         })?;

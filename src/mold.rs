@@ -15,7 +15,7 @@ use crate::privileges::Owner;
 use crate::{logger, worker};
 
 /// CPython's own hooks around a fork.
-struct Hooks<'py>(Python<'py>);
+pub(crate) struct Hooks<'py>(pub(crate) Python<'py>);
 
 impl ForkHooks for Hooks<'_> {
     fn before(&self) {
@@ -54,14 +54,18 @@ pub(crate) fn run(invocation: &Invocation, link: MoldLink) -> i32 {
 /// configuration file cannot, since it is read by it.
 pub(crate) fn start(invocation: &Invocation) -> Result<Interpreter, String> {
     let settings = invocation.resolve(&File::default()).map_err(|error| error.to_string())?;
+    let app = settings.wsgi_app.as_deref().unwrap_or_default();
+    let arguments = ["serve", app];
+    if let Some(interpreter) = Interpreter::around(settings.python.as_deref(), &arguments)? {
+        return Ok(interpreter);
+    }
     let home = Home::find(settings.python.as_deref())?;
     if home.executable.is_none() {
         log::warn!(
             "no python of this version is on PATH: sys.executable stays empty, so multiprocessing cannot spawn"
         );
     }
-    let app = settings.wsgi_app.as_deref().unwrap_or_default();
-    Interpreter::start(&home, &["serve", app])
+    Interpreter::start(&home, &arguments)
 }
 
 fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
@@ -69,7 +73,7 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         Ok(report) => report,
         Err(refusal) => return refuse(link, refusal),
     };
-    if let Err(error) = link.report(report.as_bytes()) {
+    if let Err(error) = link.report(report.as_bytes(), false) {
         return lost(&error);
     }
     let planned = py.detach(|| link.plan());
@@ -142,6 +146,7 @@ fn obey(py: Python<'_>, mut link: MoldLink, cast: Cast) -> i32 {
                 }
             },
             Ok(Order::Reopen) => logger::reopen(),
+            Ok(Order::News(_)) => {}
             // Its copies of the sockets go before Python's end, which takes its
             // time: while they are open the kernel lets clients in.
             Ok(Order::Leave) => {

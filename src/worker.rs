@@ -11,8 +11,7 @@ use pyo3::Python;
 use serve_config::Settings;
 use serve_http::Limits;
 use serve_net::{AccessLog, Board, Company, Listener, Reactor};
-use serve_python::sync::{Control, Options, Order};
-use serve_python::{App, Origin};
+use serve_python::{App, Control, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
 use crate::logger;
@@ -95,7 +94,7 @@ fn serve(
         reactor.share(put, take, company).map_err(broken)?;
     }
     let board = Arc::new(Seat(link.slot()));
-    serve_python::sync::run(py, app, reactor, &options, board, &mut Master { link })
+    serve_python::run(py, app, reactor, &options, board, &mut Master { link })
 }
 
 /// After how many requests this worker wants a successor. By chance, so that

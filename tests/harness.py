@@ -19,8 +19,24 @@ import time
 from pathlib import Path
 from signal import SIGTERM
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = os.environ.get("SERVE_BIN", str(ROOT / "target" / "debug" / "serve"))
+
+
+def is_script(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except FileNotFoundError:
+        return False
+
+
+#: For what only the binary does. Installed by pip, `serve` is a script of the Python it runs in.
+embedded = pytest.mark.skipif(
+    is_script(BINARY), reason="the interpreter is not the server's choice"
+)
 
 #: Long enough for a loaded machine; no test waits this long unless it fails.
 PATIENCE = 30
@@ -247,13 +263,41 @@ def read_all(connection):
     return received
 
 
-def read_stat(pid):
+#: What a look at a process meets when it ends, or a descriptor of it is closed, in that moment.
+#: The descriptors of a zombie are root's, so that others may not even list them.
+GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+
+
+def read_proc(pid, name):
+    """The text of a file in the process's directory of /proc; None if it has ended."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except GONE:
+        return None
+
+
+def read_stat(pid):
+    """State, parent and session of a process; None if it has ended."""
+    text = read_proc(pid, "stat")
+    if text is None:
         return None
     fields = text[text.rindex(")") + 2 :].split()
     return {"state": fields[0], "ppid": int(fields[1]), "session": int(fields[3])}
+
+
+def is_in_state(pid, state):
+    """Whether a process is there and in a state: S sleeps, T was stopped, Z has ended."""
+    return (read_stat(pid) or {}).get("state") == state
+
+
+def descriptors(pid):
+    """{number: what it is} of the descriptors of a process; none if it has ended."""
+    found = {}
+    with contextlib.suppress(*GONE):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(*GONE):
+                found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+    return found
 
 
 def wait_until(condition, what, timeout=PATIENCE):

@@ -1,7 +1,19 @@
-"""What an application may import from its server.
+"""What an application may import from its server: `RequestTimeout` and `__version__`.
 
 The binary brings this module along, for applications whose environment has no module of this name.
 """
+
+__all__ = ["RequestTimeout", "__version__"]
+
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from serve._serve import __version__
+
+        return __version__
+    raise AttributeError(f"module 'serve' has no attribute {name!r}")
 
 
 class RequestTimeout(BaseException):

@@ -1,6 +1,5 @@
 """Who runs what: the master no Python and no thread, a worker one of each, and nothing leaks."""
 
-import contextlib
 import json
 import os
 import re
@@ -8,10 +7,9 @@ import signal
 import subprocess
 import sys
 from itertools import combinations
-from pathlib import Path
 
 import pytest
-from harness import wait_until
+from harness import descriptors, embedded, read_proc, wait_until
 from servers import WHO
 
 PRELOAD = pytest.mark.parametrize("options", [[], ["--preload"]], ids=["", "preload"])
@@ -21,7 +19,7 @@ PYTHON = ["--python", sys.executable]
 
 
 def status(pid, field):
-    return re.search(rf"^{field}:\s*(.*)$", Path(f"/proc/{pid}/status").read_text(), re.M)[1]
+    return re.search(rf"^{field}:\s*(.*)$", read_proc(pid, "status"), re.M)[1]
 
 
 # ---- processes and threads
@@ -47,6 +45,7 @@ def test_workers_and_mold_are_the_masters_children(serve, options):
     assert {status(pid, "PPid") for pid in others} == {str(server.pid)}
 
 
+@embedded
 @PRELOAD
 def test_the_master_runs_no_python(serve, options, tmp_path):
     """Python imports sitecustomize wherever it starts."""
@@ -114,14 +113,13 @@ def test_threads_of_a_preloaded_application_are_warned_about(serve):
 # ---- descriptors
 
 
-def descriptors(pid):
-    """{number: (what it is, its access mode)} of a process."""
+def modes(pid):
+    """{number: (what it is, its access mode)} of the descriptors of a process."""
     found = {}
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # Closed in this moment.
-            flags = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
-            mode = int(re.search(r"flags:\s*(\d+)", flags)[1], 8) & os.O_ACCMODE
-            found[int(entry.name)] = (os.readlink(entry), mode)
+    for fd, what in descriptors(pid).items():
+        if text := read_proc(pid, f"fdinfo/{fd}"):
+            mode = int(re.search(r"flags:\s*(\d+)", text)[1], 8) & os.O_ACCMODE
+            found[fd] = (what, mode)
     return found
 
 
@@ -132,7 +130,7 @@ def test_a_later_worker_has_no_more_descriptors_than_the_first(serve, options):
     server.log.wait(r"ready in=", count=5)
 
     def kinds(pid):
-        return sorted(re.sub(r"\d+", "N", what) for what, _ in descriptors(pid).values())
+        return sorted(re.sub(r"\d+", "N", what) for what in descriptors(pid).values())
 
     first, *others = server.worker_pids()
     wait_until(lambda: [kinds(pid) for pid in others] == [kinds(first)] * 3, "equal descriptors")
@@ -143,12 +141,12 @@ def test_a_worker_holds_no_end_of_anothers_pipes(serve, options):
     """But the lifeline, which the master alone can write to, the hand-off's pair, and what was
     there before."""
     server = serve(WHO, *options, workers=3)
-    standard = {what for fd, (what, _) in descriptors(server.pid).items() if fd <= 2}
+    standard = {what for fd, what in descriptors(server.pid).items() if fd <= 2}
     standard |= {"/dev/null", f"socket:[{os.fstat(server.listener.fileno()).st_ino}]"}
 
     def held(pid):
         """Sockets and pipes of its own."""
-        everything = set(descriptors(pid).values())
+        everything = set(modes(pid).values())
         return {
             (what, mode)
             for what, mode in everything
@@ -340,7 +338,7 @@ FORKS = """
 
     def sleep(ready):
         os.write(ready, b"!")
-        time.sleep(3)
+        time.sleep(25)
         os._exit(77)  # It took no notice of the signal.
 
     def forked(number):

@@ -1,9 +1,9 @@
 """A first start that fails ends: one exit code, one sentence, no pidfile, no process."""
 
-import time
 from collections import namedtuple
 
 import pytest
+from harness import embedded
 
 # What is wrong, the exit code, how many tracebacks, and the sentence.
 Failure = namedtuple("Failure", "source spec code tracebacks sentence")
@@ -18,6 +18,9 @@ APP = """
         start_response("200 OK", [])
         return [b"app"]
 """
+
+#: Longer than a test waits: whoever does not end by itself fails it.
+UNHURRIED = ["--boot-timeout", "600", "--graceful-timeout", "600"]
 
 FAILURES = {
     "import raises": failure(
@@ -84,11 +87,9 @@ FAILURES = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_first_start_that_fails_says_why_and_leaves_nothing(serve, name, preload):
     source, spec, code, tracebacks, sentence = FAILURES[name]
-    options = ["--pid", "serve.pid", *(["--preload"] if preload else [])]
+    options = [*UNHURRIED, "--pid", "serve.pid", *(["--preload"] if preload else [])]
     server = serve(source, *options, spec=spec, workers=4, start=False)
-    began = time.monotonic()
     assert server.launch().wait() == code
-    assert time.monotonic() - began < 5
     server.still_alone()
     assert not (server.cwd / "serve.pid").exists()
     # A SyntaxError has no frames, only a place.
@@ -114,12 +115,10 @@ def test_the_traceback_follows_the_sentence(serve):
 
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
 def test_an_import_that_hangs_ends_at_the_boot_timeout(serve, preload):
-    options = ["--boot-timeout", "0.5s", *(["--preload"] if preload else [])]
+    options = [*UNHURRIED, "--boot-timeout", "0.5s", *(["--preload"] if preload else [])]
     source = "import threading\n\nthreading.Event().wait()\n"
     server = serve(source, *options, workers=4, start=False)
-    began = time.monotonic()
     assert server.launch().wait() == 3
-    assert time.monotonic() - began < 5
     assert server.log.count(r"cannot start: .*boot-timeout") == 1
     server.still_alone()
 
@@ -193,21 +192,25 @@ def old_venv(tmp_path):
     return tmp_path
 
 
+@embedded
 def test_a_venv_of_another_version_is_refused(serve, old_venv):
     line = refused_python(serve, "--python", old_venv)
     assert f"--python: {old_venv} was made by Python 3.9" in line
 
 
+@embedded
 def test_an_active_venv_of_another_version_is_refused(serve, old_venv):
     line = refused_python(serve, env={"VIRTUAL_ENV": str(old_venv)})
     assert f"VIRTUAL_ENV: {old_venv} was made by Python 3.9" in line
 
 
+@embedded
 def test_a_python_that_is_not_there_is_refused(serve, tmp_path):
     line = refused_python(serve, "--python", tmp_path / "nowhere")
     assert f"there is no Python at {tmp_path}/nowhere" in line
 
 
+@embedded
 def test_a_folder_that_is_no_venv_is_refused(serve, tmp_path):
     line = refused_python(serve, "--python", tmp_path)
     assert f"there is no Python at {tmp_path}" in line

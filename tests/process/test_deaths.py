@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
-from harness import read_stat, wait_until
+from harness import is_in_state, wait_until
 from servers import GATED
 
 
@@ -26,7 +26,7 @@ def test_a_worker_killed_by_a_signal_is_replaced(serve, number):
     worker = server.worker_pids()[0]
     os.kill(worker, number)
     death = rf"pid={worker} .*died.*: signal {int(number)} \({number.name}\)"
-    server.log.wait(death, timeout=10)
+    server.log.wait(death)
     replaced(server, worker, workers=2)
     assert server.stop() == 0
 
@@ -94,13 +94,13 @@ def test_a_crash_loop_is_slowed_down_and_ends_when_the_cause_does(serve):
     os.kill(server.worker_pids()[0], signal.SIGKILL)
     crash = r"died before it was ready: exit code 5"
     server.log.wait(crash, count=2)
-    one, other = moments(server, crash)
+    one, other, *_ = moments(server, crash)
     assert other - one >= 0.95
-    imports = (server.cwd / "imports").read_text().splitlines()
-    assert len(imports) == 3, "one that served, two that crashed"
     (server.cwd / "broken").unlink()
     server.log.wait(r"ready in=", count=2)
     assert server.get()[2] == b"fine"
+    imports = (server.cwd / "imports").read_text().splitlines()
+    assert len(imports) == 2 + server.log.count(crash), "two that served, and those that crashed"
     assert server.stop() == 0
 
 
@@ -176,7 +176,7 @@ def test_nobody_outlives_the_master(serve, preload):
     assert len(server.session()) == 5
     server.signal(signal.SIGKILL)
     assert server.process.wait() == -signal.SIGKILL
-    wait_until(lambda: not server.session(), "workers and mold to end", timeout=10)
+    wait_until(lambda: not server.session(), "workers and mold to end")
 
 
 def test_a_request_in_flight_outlives_the_master(serve):
@@ -188,7 +188,7 @@ def test_a_request_in_flight_outlives_the_master(serve):
         server.process.wait()
         server.open_gate()
         assert answer.result()[0] == 200
-    wait_until(lambda: not server.session(), "workers and mold to end", timeout=10)
+    wait_until(lambda: not server.session(), "workers and mold to end")
 
 
 def test_a_booting_worker_does_not_outlive_the_master(serve):
@@ -199,7 +199,7 @@ def test_a_booting_worker_does_not_outlive_the_master(serve):
     server.signal(signal.SIGKILL)
     server.process.wait()
     open(server.cwd / "boot", "w").close()
-    wait_until(lambda: not server.session(), "workers and mold to end", timeout=10)
+    wait_until(lambda: not server.session(), "workers and mold to end")
 
 
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
@@ -229,7 +229,7 @@ def test_workers_serve_while_the_master_is_stopped(serve):
     server = serve(workers=2)
     doomed, other = server.worker_pids()
     server.signal(signal.SIGSTOP)
-    wait_until(lambda: read_stat(server.pid)["state"] == "T", "the master to stop")
+    wait_until(lambda: is_in_state(server.pid, "T"), "the master to stop")
     os.kill(doomed, signal.SIGKILL)
     wait_until(lambda: doomed not in server.session(), "the worker to die")
     assert server.served_by() == other

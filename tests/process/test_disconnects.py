@@ -1,11 +1,10 @@
 """Clients that go away in the middle leave nothing behind: no descriptor, no error, no worker."""
 
-import os
 import socket
 import struct
 
 import pytest
-from harness import wait_until
+from harness import descriptors, wait_until
 
 EACH = 500
 #: Side by side, so that the worker has many of them when they go.
@@ -46,10 +45,6 @@ KINDS = {
 }
 
 
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
 def begin(server, request, responds):
     """A client in the middle of a request, or of a response."""
     client = socket.socket()
@@ -77,14 +72,15 @@ def test_disconnects_leave_nothing_behind(serve, kind):
     group = 1 if request is NEVER_READS_A_STREAM else GROUP
     server = serve(APP)
     (worker,) = server.worker_pids()
-    before = descriptors(worker)
+    assert server.get()[2] == b"quick"
+    before = len(descriptors(worker))
     for first in range(0, count, group):
         clients = [begin(server, request, responds) for _ in range(min(group, count - first))]
         for number, client in enumerate(clients):
             go_away(client, rudely=number % 2 == (first // group) % 2)
 
     assert server.get()[2] == b"quick"
-    wait_until(lambda: descriptors(worker) == before, "the worker to close the connections")
+    wait_until(lambda: 0 < len(descriptors(worker)) <= before, "the worker to close them all")
     assert server.get("/", "POST", body=b"and a body")[2] == b"and a body"
     assert server.worker_pids() == [worker]
     assert server.log.count(r" (error|critical): ") == 0

@@ -11,10 +11,9 @@ import stat
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
-from harness import read_stat, run, wait_until
+from harness import GONE, descriptors, is_in_state, read_proc, read_stat, run, wait_until
 
 #: Says who imported it, and answers who runs it and whether root is in reach.
 WHO = """
@@ -71,8 +70,7 @@ def shared(serve):
 
 def ids(pid):
     """Real, effective, saved and file system ids, and supplementary groups."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
+    fields = dict(line.split(":", 1) for line in read_proc(pid, "status").splitlines())
     return tuple([int(word) for word in fields[key].split()] for key in ("Uid", "Gid", "Groups"))
 
 
@@ -257,16 +255,17 @@ def daemons(tmp_path):
 
     yield start
     for pid in processes(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def processes(cwd):
     """Pids of the living processes that work in a directory."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if os.readlink(entry / "cwd") == str(cwd) and read_stat(entry.name)["state"] != "Z":
-                found.append(int(entry.name))
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(*GONE):
+            if os.readlink(f"/proc/{name}/cwd") == str(cwd) and not is_in_state(name, "Z"):
+                found.append(int(name))
     return found
 
 
@@ -286,7 +285,8 @@ def test_the_command_returns_when_the_daemon_serves(daemons, tmp_path, options, 
         assert client.recv(12) == b"HTTP/1.1 200"
     assert read_stat(pid)["session"] not in (os.getsid(0), pid), "it could get a terminal"
     for process in processes(tmp_path):
-        assert [os.readlink(f"/proc/{process}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+        found = descriptors(process)
+        assert [found[fd] for fd in range(3)] == ["/dev/null"] * 3
     os.kill(pid, signal.SIGTERM)
     wait_until(lambda: not processes(tmp_path), "the daemon to end")
     assert not (tmp_path / "pid").exists()

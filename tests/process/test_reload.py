@@ -4,6 +4,7 @@ import http.client
 import os
 import signal
 import socket
+import time
 
 import pytest
 from harness import wait_until
@@ -62,12 +63,13 @@ def test_reload_loses_no_request(serve, options):
         for version in (1, 2, 3):
             server.write("main.py", app(str(version)))
             reload(server, version + 1)
+            reloaded = time.monotonic()
             load.wait_for_answers(50)
-    assert load.failures == []
+    assert (load.failures, load.retried) == ([], 0)
     assert set(load.answers) == {b"0", b"1", b"2", b"3"}
-    assert set(load.answers[-16:]) == {b"3"}
+    assert set(load.answers_since(reloaded)) == {b"3"}
     assert server.log.count(r" (warning|error): ") == 0
-    load.report("three reloads")
+    print(f"{len(load.answers)} requests during three reloads")
 
 
 def test_a_stop_after_a_reload_under_load_leaves_nobody(serve):
@@ -157,7 +159,7 @@ def test_broken_code_is_refused_without_harm_to_requests(serve, options):
         server.signal(signal.SIGHUP)
         server.log.wait(r"gen=2 abandoned")
         load.wait_for_answers(50)
-    assert load.failures == []
+    assert (load.failures, load.retried) == ([], 0)
     assert set(load.answers) == {b"old"}
 
 

@@ -6,6 +6,7 @@ import select
 import time
 
 import pytest
+from harness import PATIENCE
 
 #: Writes down each path it is asked for; /wait stays until the test opens the gate.
 APP = """
@@ -83,7 +84,7 @@ def test_queue_limit(busy):
     for number, client in enumerate(clients):
         ask(client, f"/queued/{number}")
     # While the application is busy; whichever of them came last.
-    (shed,), *_ = select.select(clients, [], [], 10)
+    (shed,), *_ = select.select(clients, [], [], PATIENCE)
     check_is_shed(shed)
     server.open_gate()
     for client in [running, *clients]:

@@ -10,8 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness import read_all, wait_until
+from harness import descriptors, read_all, wait_until
 from servers import GATED, WHO
+
+#: Longer than a test waits: a stop that waits for this fails it.
+UNHURRIED = ["--graceful-timeout", "600"]
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
@@ -53,40 +56,49 @@ def test_term_answers_a_connection_that_waits_to_be_accepted(serve):
 
 
 def test_term_closes_idle_connections_and_does_not_wait_for_them(serve):
-    server = serve(workers=2)
+    server = serve(WHO, *UNHURRIED, workers=2)
     client = server.http()
     client.request("GET", "/")
     client.getresponse().read()
-    began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < 5
     assert client.sock.recv(1) == b""
     client.close()
 
 
 def listener(path, pid):
-    """Whether a process holds the unix socket that listens at `path`."""
+    """Whether a process holds the unix socket that listens at `path`, as the kernel writes it."""
     table = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
     inodes = {f"socket:[{row[6]}]" for row in table if row[-1] == path and row[5] == "01"}
-    links = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    return not inodes.isdisjoint(links)
+    return not inodes.isdisjoint(descriptors(pid).values())
 
 
 def test_a_client_that_comes_too_late_is_refused_and_not_reset(serve):
     """Once no worker accepts any more, nobody may be let into the queue: it will be reset."""
-    name = f"late-{os.getpid()}"
-    server = serve(WHO, "-b", f"unix:{name}", bind=False)
+    # An abstract one: a file is removed, and then nobody could tell why connecting fails.
+    name = f"@late-{os.getpid()}"
+    address = name.replace("@", "\0")
+    server = serve(LARGE, "-b", f"unix:{name}", bind=False)
     (worker,) = server.worker_pids()
-    with socket.socket(socket.AF_UNIX) as idle:
-        idle.connect(str(server.cwd / name))
-        idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert idle.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert listener(name, worker)
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(address)
+        slow.sendall(GET)
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        # Half of the response is still the worker's: it cannot end before this client has read.
         server.signal(signal.SIGTERM)
         wait_until(lambda: not listener(name, worker), "the worker to close its listener")
-        refused = pytest.raises((ConnectionRefusedError, FileNotFoundError))
-        with socket.socket(socket.AF_UNIX) as late, refused:
-            late.connect(str(server.cwd / name))
+        with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
+            late.connect(address)
+        assert worker in server.worker_pids(), "nobody was there to let anybody in"
+        assert read_all(slow).endswith(b"x" * 1_000_000)
     assert server.wait() == 0
+
+
+LARGE = """
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"x" * 1_000_000]
+"""
 
 
 def test_a_request_that_outlasts_the_graceful_timeout_is_given_up(serve):
@@ -100,25 +112,21 @@ def test_a_request_that_outlasts_the_graceful_timeout_is_given_up(serve):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_int_and_quit_do_not_wait(serve, number):
-    server = serve(GATED, workers=2).gate()
+    server = serve(GATED, *UNHURRIED, workers=2).gate()
     with server.connect() as client:
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         server.out.wait(r"began")
-        began = time.monotonic()
         assert server.stop(number) == 0
-        assert time.monotonic() - began < 5
 
 
 def test_int_hurries_a_graceful_stop(serve):
-    server = serve(GATED).gate()
+    server = serve(GATED, *UNHURRIED).gate()
     with server.connect() as client:
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         server.out.wait(r"began")
         server.signal(signal.SIGTERM)
         server.log.wait(r"SIGTERM.*stopping")
-        began = time.monotonic()
         assert server.stop(signal.SIGINT) == 0
-        assert time.monotonic() - began < 5
 
 
 def test_ctrl_c_reaches_all_processes_and_is_no_mishap(serve):
@@ -129,16 +137,18 @@ def test_ctrl_c_reaches_all_processes_and_is_no_mishap(serve):
     assert server.log.count(r" (error|warning): ") == 0
 
 
-MOMENTS = [3 * step for step in range(100)]
+#: Milliseconds after the start: a hundred of them, in four tests, since each has its time limit.
+MOMENTS = [range(first, 300, 12) for first in range(0, 12, 3)]
 
 
-@pytest.mark.parametrize("side_by_side", [4])
-def test_term_at_any_moment_of_the_start_ends_it_with_0(serve, side_by_side):
+@pytest.mark.parametrize("moments", MOMENTS, ids=lambda moments: f"{moments.start}ms")
+def test_term_at_any_moment_of_the_start_ends_it_with_0(serve, moments):
     """The delay is the point here, not a way to wait for something. SIGTERM is blocked at exec,
     as a careful starter does it: else the first few milliseconds belong to the default action."""
 
     def stopped_after(delay):
-        server = serve(None, "--preload" if delay % 2 else "--no-preload", workers=2, start=False)
+        preload = "--preload" if delay % 8 < 4 else "--no-preload"
+        server = serve(None, preload, workers=2, start=False)
         server.write("main.py", "def app(environ, start_response):\n    raise SystemExit\n")
         # The mask is the thread's, and exec inherits it.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -148,8 +158,9 @@ def test_term_at_any_moment_of_the_start_ends_it_with_0(serve, side_by_side):
         code = server.wait()
         return delay, code, server.session()
 
-    with ThreadPoolExecutor(side_by_side) as pool:
-        results = list(pool.map(stopped_after, MOMENTS))
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(stopped_after, moments))
+    assert len(results) == 25
     assert [result for result in results if result[1:] != (0, [])] == []
 
 
@@ -200,15 +211,8 @@ def test_winch_and_then_hup_brings_all_workers_back(serve):
 
 def holders(server, name):
     """Pids of the server's processes that have this file open."""
-    found = set()
-    for pid in server.session():
-        try:
-            links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if str(server.cwd / name) in links:
-            found.add(pid)
-    return found
+    path = str(server.cwd / name)
+    return {pid for pid in server.session() if path in descriptors(pid).values()}
 
 
 def test_usr1_opens_renamed_logs_anew_in_every_process(serve):
@@ -359,7 +363,7 @@ def test_an_application_may_have_signals_the_server_does_not_need(serve):
     for count, microseconds in enumerate(range(5, 805, 4), 1):
         client.request("GET", f"/?{microseconds}")
         assert client.getresponse().read() == b"armed"
-        server.out.wait(r"^alarm$", count=count, timeout=5)
+        server.out.wait(r"^alarm$", count=count)
     client.close()
 
 

@@ -1,15 +1,13 @@
 """Slow clients hold no worker: with hundreds of them, a normal client waits for nobody."""
 
-import contextlib
 import os
 import resource
 import socket
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
-from harness import wait_until
+from harness import descriptors, wait_until
 
 EACH = 200
 REQUESTS = 300
@@ -42,12 +40,8 @@ def many_files():
 
 def sockets(server):
     """How many sockets the workers have open."""
-    count = 0
-    for pid in server.worker_pids():
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # Closed in this moment.
-                count += os.readlink(entry).startswith("socket:")
-    return count
+    found = [what for pid in server.worker_pids() for what in descriptors(pid).values()]
+    return sum(what.startswith("socket:") for what in found)
 
 
 def slow(server, beginning):

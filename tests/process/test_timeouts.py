@@ -1,12 +1,12 @@
 """What happens beside, and to, a request that takes long in a sync worker."""
 
+import os
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
-from harness import Server, read_all, wait_until
+from harness import Server, embedded, read_all, read_proc, wait_until
 
 #: Says that it has begun, and waits for as long as its query says.
 APP = """
@@ -17,6 +17,9 @@ APP = """
         if path == "/slow":
             print("begun", flush=True)
             time.sleep(float(environ["QUERY_STRING"] or 600))
+        if path == "/gate":
+            print("begun", flush=True)
+            open("gate").close()
         body = str(os.getpid()).encode()
         if path == "/big":
             body = b"x" * 30_000_000
@@ -74,14 +77,14 @@ def test_a_slow_reader_is_served_while_the_application_is_busy(serve):
 
 
 def test_an_upload_is_taken_while_the_application_is_busy(serve):
-    server = serve(APP)
+    server = serve(APP).gate()
     upload = server.connect()
     upload.sendall(b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n")
-    busy = open_request(server, "/slow?1.5")
+    busy = open_request(server, "/gate")
     server.out.wait("begun")
     # Much more than the socket's buffers hold: someone must be reading.
-    upload.settimeout(1)
     upload.sendall(b"x" * 50_000_000)
+    server.open_gate()
     assert "200 OK" in head(busy)
     assert answer(upload)[1] == b"50000000"
 
@@ -101,23 +104,25 @@ def test_a_queued_request_does_not_keep_the_relay_awake(serve):
 
 
 def cpu_seconds(pid):
-    total = 0
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        total += int((thread / "schedstat").read_text().split()[0])
-    return total / 1e9
+    return sum(int(text.split()[0]) for text in of_threads(pid, "schedstat")) / 1e9
+
+
+def of_threads(pid, name):
+    """What /proc says of each thread of a process."""
+    texts = [read_proc(pid, f"task/{thread}/{name}") for thread in os.listdir(f"/proc/{pid}/task")]
+    return [text for text in texts if text is not None]
 
 
 def test_a_stop_is_heard_while_the_application_is_busy(serve):
-    server = serve(APP)
+    server = serve(APP).gate()
     idle = open_request(server, "/")
     head(idle)
-    busy = open_request(server, "/slow?3")
+    busy = open_request(server, "/gate")
     server.out.wait("begun")
     server.signal(signal.SIGTERM)
-    # The idle connection is closed after its grace, long before the request ends.
-    begun = time.monotonic()
+    # The idle connection is closed after its grace, and the request goes on.
     assert read_all(idle).isdigit()
-    assert time.monotonic() - begun < 2.5
+    server.open_gate()
     answer = head(busy)
     assert "200 OK" in answer and "Connection: close" in answer
     assert server.wait() == 0
@@ -150,10 +155,9 @@ def test_a_worker_without_requests_sleeps(serve):
     server = serve(APP)
     server.get()
     (pid,) = server.worker_pids()
-    threads = Path(f"/proc/{pid}/task")
 
     def switches():
-        texts = [(path / "status").read_text() for path in threads.iterdir()]
+        texts = of_threads(pid, "status")
         return [int(re.search(r"\nvoluntary_ctxt_switches:\t(\d+)", text)[1]) for text in texts]
 
     assert len(switches()) == 2
@@ -227,12 +231,15 @@ def test_a_late_request_gets_504_and_the_worker_serves_on(serve, path):
     begun = time.monotonic()
     status, _, _ = server.get(path)
     assert status == 504
-    assert 0.4 < time.monotonic() - begun < 2
+    assert time.monotonic() - begun > 0.4
     assert server.get()[2] == pid
-    server.log.wait(rf'error: worker=1 gen=1 request="GET {path}" client=127\S* age=0\.5s')
-    text = server.log.text()
+    line = server.log.wait(rf'error: worker=1 gen=1 request="GET {path}" client=127\S* age=(\S+)s')
+    # After this and the kill grace the master would have ended the worker.
+    assert 0.5 <= float(line[1]) < 5.5
     guilty = 1 + textline(server, f'"{path}"')
-    assert re.search(rf'File ".*main.py", line ({guilty}|{guilty + 1}) in app', text), text
+    server.log.wait(rf'File ".*main.py", line ({guilty}|{guilty + 1}) in app')
+    assert server.stop() == 0
+    text = server.log.text()
     assert "raised" not in text, "our own way to end a request is no error of the application"
 
 
@@ -246,7 +253,7 @@ def test_what_cannot_be_interrupted_costs_its_worker(serve):
     pid = server.get()[2]
     begun = time.monotonic()
     assert server.get("/deaf")[0] == 504
-    assert time.monotonic() - begun < 2, "the client waits for no one"
+    assert time.monotonic() - begun < 5, "the client does not wait for the kill grace"
     server.log.wait(r'request="GET /deaf"')
     server.log.wait(rf"main.py\", line {1 + textline(server, '/deaf')} in app")
     server.log.wait(r"worker=\d .* ready in=", count=2)
@@ -340,27 +347,28 @@ def test_only_the_request_that_is_late_is_told(serve):
     """Requests that end around their deadline: what one is guilty of, no other may suffer."""
     server = serve(
         """
-        import random, time
+        import time
 
         def app(environ, start_response):
             body = environ["PATH_INFO"].encode()
             if body == b"/edge":
-                time.sleep(0.05 + random.uniform(-0.003, 0.003))
+                environ["serve.extend_timeout"](0.05)
+                time.sleep(float(environ["QUERY_STRING"]))
             else:
                 # Bytecode, for a late exception to be raised at.
                 for _ in range(20000):
                     pass
             start_response("200 OK", [])
             return [body]
-        """,
-        "--timeout",
-        "0.05",
+        """
     )
-    late = 0
+    late, sleep = 0, 0.05
     for number in range(60):
-        status, _, body = server.get("/edge")
+        status, _, body = server.get(f"/edge?{sleep}")
         assert (status, body) == (200, b"/edge") or status == 504
         late += status == 504
+        # So that it stays at the edge, however late this machine wakes a sleeper.
+        sleep = max(0, sleep + (-0.001 if status == 504 else 0.001))
         path = f"/quick/{number}"
         assert server.get(path)[::2] == (200, path.encode())
     assert 0 < late < 60
@@ -370,6 +378,7 @@ def test_only_the_request_that_is_late_is_told(serve):
     assert "the application raised" not in server.log.text()
 
 
+@embedded
 def test_the_module_of_the_application_comes_first(serve):
     app = """
         import serve

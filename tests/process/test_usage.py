@@ -5,7 +5,7 @@ import re
 import socket
 
 import pytest
-from harness import run
+from harness import embedded, run
 
 APP = """
 def app(environ, start_response):
@@ -240,7 +240,7 @@ def test_check_config_is_silent_when_all_is_well(place):
         (["nowhere:app"], 3, r"no module 'nowhere'"),
         (["--chdir", "away", "main:app"], 2, r"chdir .*away"),
         (["--bind", "host:port", "main:app"], 2, r"'port' is not a port number"),
-        (["--python", "away", "main:app"], 2, r"no Python at away"),
+        pytest.param(["--python", "away", "main:app"], 2, r"no Python at away", marks=embedded),
     ],
 )
 def test_check_config_says_what_a_start_would(place, options, code, sentence):

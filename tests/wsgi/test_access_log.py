@@ -1,6 +1,5 @@
 """The access log: one line for each request, in the combined format."""
 
-import contextlib
 import itertools
 import os
 import re
@@ -8,13 +7,12 @@ import signal
 import socket
 import struct
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 import wire
-from harness import PATIENCE, wait_until
+from harness import PATIENCE, descriptors, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +193,7 @@ def test_usr1_opens_the_file_anew_after_it_was_renamed(serve, tmp_path):
     wait_until(lambda: "between" in old.read_text(), "the line in the renamed file")
     [worker] = server.worker_pids()
     server.signal(signal.SIGUSR1)
-    wait_until(lambda: str(log) in open_files(worker), "the worker to open the file anew")
+    wait_until(lambda: str(log) in descriptors(worker).values(), "the worker to open the file anew")
     wire.ask(server, "/hello?after")
     wait_until(lambda: "after" in log.read_text(), "the line in the new file")
     assert [re.search(r"\?(\w+)", line)[1] for line in old.read_text().splitlines()] == [
@@ -203,10 +201,3 @@ def test_usr1_opens_the_file_anew_after_it_was_renamed(serve, tmp_path):
         "between",
     ]
     assert log.read_text().count("\n") == 1
-
-
-def open_files(pid):
-    """Where the descriptors of a process lead; some may close meanwhile."""
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            yield os.readlink(descriptor)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 import wire
-from harness import Server, read_stat, wait_until
+from harness import Server, is_in_state, read_proc, wait_until
 from wire import RESET, SHORT, WHOLE
 
 
@@ -554,8 +554,7 @@ def test_8_megabytes_arrive_unchanged_however_slowly_they_are_taken(server, kind
 
 def peak(pid):
     """Most memory a process ever had, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) * 1024
+    return int(re.search(r"^VmHWM:\s+(\d+) kB$", read_proc(pid, "status"), re.M)[1]) * 1024
 
 
 def test_the_memory_of_a_stream_is_bounded_however_slow_the_client(serve):
@@ -568,7 +567,7 @@ def test_the_memory_of_a_stream_is_bounded_however_slow_the_client(serve):
         client.send(wire.request("/flood", version="1.0"))
         client.socket.recv(1, socket.MSG_PEEK)
         while True:
-            wait_until(lambda: read_stat(worker)["state"] == "S", "the worker to wait")
+            wait_until(lambda: is_in_state(worker, "S"), "the worker to wait")
             piece = client.socket.recv(1024 * 1024, socket.MSG_WAITALL)
             size += len(piece)
             if not piece:

@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyString};
 use serve_http::{Head, Version};
 use serve_net::{Exchange, Listener, Peer};
 
-use crate::drive::sync::Options;
+use crate::drive::Options;
 use crate::input::Input;
 use crate::latin1::decode;
 
@@ -41,7 +41,7 @@ impl From<&Listener> for Origin {
     }
 }
 
-/// Makes environs. One per thread that runs the application.
+/// Makes environs, one at a time.
 pub(crate) struct Environs {
     templates: Vec<Py<PyDict>>,
     names: HashMap<Box<[u8]>, Name, BuildHasherDefault<Fnv>>,

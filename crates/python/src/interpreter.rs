@@ -67,6 +67,29 @@ impl Home {
     }
 }
 
+/// Whether `python` names the environment at `prefix`, or its interpreter.
+fn is_within(python: &Path, prefix: &Path) -> bool {
+    // Not the interpreter's own real path: a virtual environment links to it.
+    let root = if python.is_dir() { Some(python) } else { python.parent().and_then(Path::parent) };
+    match (root.map(Path::canonicalize), prefix.canonicalize()) {
+        (Some(Ok(root)), Ok(prefix)) => root == prefix,
+        _ => false,
+    }
+}
+
+/// Whoever activates an environment expects its packages.
+fn warn_of_other_environment(prefix: &str) {
+    if let Some(active) = env::var_os("VIRTUAL_ENV").filter(|path| !path.is_empty())
+        && !is_within(Path::new(&active), Path::new(prefix))
+    {
+        log::warn!(
+            "the active virtual environment is {}, and this serve is installed in {prefix} and \
+             uses the packages there: install serve into the active one",
+            Path::new(&active).display()
+        );
+    }
+}
+
 /// The virtual environment whose `bin` holds this very binary.
 fn own_environment() -> Option<PathBuf> {
     let exe = env::current_exe().ok()?;
@@ -102,6 +125,8 @@ fn linked_version() -> String {
 /// A running interpreter, held by the thread that started it.
 #[derive(Debug)]
 pub struct Interpreter {
+    /// Whoever started it ends it.
+    is_ours: bool,
     /// Neither `Send` nor `Sync`: `Py_FinalizeEx` on another thread hangs.
     thread: PhantomData<*const ()>,
 }
@@ -114,9 +139,41 @@ impl Interpreter {
     /// CPython's own words, when it cannot start (a broken installation, mostly).
     pub fn start(home: &Home, argv: &[&str]) -> Result<Self, String> {
         configure(home, argv)?;
-        let interpreter = Self { thread: PhantomData };
+        let interpreter = Self { is_ours: true, thread: PhantomData };
         interpreter.enter(|py| module::request_timeout(py).map(drop)).map_err(|e| e.to_string())?;
         Ok(interpreter)
+    }
+
+    /// The interpreter that has called us, with `argv` as `sys.argv`; `None` when
+    /// none has. `python` is the setting, which can choose no other one.
+    ///
+    /// # Errors
+    /// A sentence, when it tries to.
+    pub fn around(python: Option<&str>, argv: &[&str]) -> Result<Option<Self>, String> {
+        // SAFETY: allowed before initialisation (C API, "Before Python
+        // Initialization").
+        if unsafe { ffi::Py_IsInitialized() } == 0 {
+            return Ok(None);
+        }
+        let interpreter = Self { is_ours: false, thread: PhantomData };
+        let prefix: String = interpreter
+            .enter(|py| -> PyResult<String> {
+                let sys = py.import("sys")?;
+                sys.setattr("argv", argv)?;
+                module::request_timeout(py)?;
+                sys.getattr("prefix")?.extract()
+            })
+            .map_err(|error| error.to_string())?;
+        match python {
+            Some(python) if !is_within(Path::new(python), Path::new(&prefix)) => Err(format!(
+                "--python: this serve runs in the Python that it is installed in, at {prefix}: \
+                 install serve into {python} as well, or leave --python out"
+            )),
+            _ => {
+                warn_of_other_environment(&prefix);
+                Ok(Some(interpreter))
+            }
+        }
     }
 
     /// Runs `work` attached to the interpreter.
@@ -127,6 +184,9 @@ impl Interpreter {
     /// Ends it as a script's end does: threads joined, `atexit` called, streams
     /// flushed.
     pub fn finish(self) {
+        if !self.is_ours {
+            return;
+        }
         // SAFETY: the thread that initialised holds the thread state again, all
         // `attach` closures have returned.
         let status = unsafe { ffi::Py_FinalizeEx() };

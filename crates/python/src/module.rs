@@ -18,8 +18,12 @@ pub(crate) fn request_timeout(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     Ok(module.bind(py).getattr("RequestTimeout")?.cast_into()?)
 }
 
-/// From now on `import serve` finds it, after all that the application has.
+/// From now on `import serve` finds it, after all that the application has. Where
+/// the server itself was imported, its package is there already.
 fn offer(py: Python<'_>) -> PyResult<Py<PyModule>> {
+    if py.import("sys")?.getattr("modules")?.contains("serve._serve")? {
+        return Ok(py.import("serve")?.unbind());
+    }
     let loader = built_in(py, "_module").map_err(|refusal| broken(&refusal))?;
     let module = loader.getattr("offer")?.call1((SOURCE, env!("CARGO_PKG_VERSION")))?;
     Ok(module.cast_into::<PyModule>()?.unbind())

@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use serve_http::{Kind, Response, Size};
 use serve_net::{ExchangeId, Sent, Shared};
 
-use crate::drive::watch::Watch;
+use crate::drive::Host;
 use crate::latin1::encode;
 
 /// How far the response has got.
@@ -32,7 +32,7 @@ pub(crate) enum Stage {
 #[pyclass(module = "serve", name = "start_response")]
 pub(crate) struct StartResponse {
     reactor: Shared,
-    watch: Arc<Watch>,
+    host: Arc<dyn Host>,
     id: ExchangeId,
     pub(crate) stage: Stage,
     pub(crate) response: Response,
@@ -41,11 +41,11 @@ pub(crate) struct StartResponse {
 impl StartResponse {
     pub(crate) fn new(
         reactor: Shared,
-        watch: Arc<Watch>,
+        host: Arc<dyn Host>,
         id: ExchangeId,
         response: Response,
     ) -> Self {
-        Self { reactor, watch, id, stage: Stage::Waiting, response }
+        Self { reactor, host, id, stage: Stage::Waiting, response }
     }
 
     /// Ends the exchange for the application; gives the buffers back.
@@ -76,22 +76,12 @@ impl StartResponse {
         }
     }
 
-    /// Waits, moving bytes of all connections meanwhile, until the client has
-    /// made room. This is where back-pressure reaches the application.
-    fn patient(&self, py: Python<'_>, mut sent: Result<Sent, serve_http::Error>) -> PyResult<Sent> {
-        while let Ok(Sent::Full) = sent {
-            self.watch.pause();
-            let waited = py.detach(|| {
-                self.reactor.wait(None)?;
-                self.reactor.lock().settle();
-                Ok(())
-            });
-            self.watch.resume();
-            waited.map_err(|error: std::io::Error| PyRuntimeError::new_err(error.to_string()))?;
-            py.check_signals()?;
-            sent = Ok(self.reactor.lock().room(self.id));
+    /// This is where back-pressure reaches the application.
+    fn patient(&self, py: Python<'_>, sent: Result<Sent, serve_http::Error>) -> PyResult<Sent> {
+        match sent {
+            Ok(Sent::Full) => self.host.room(py, self.id),
+            sent => sent.map_err(|error| PyValueError::new_err(error.to_string())),
         }
-        sent.map_err(|error| PyValueError::new_err(error.to_string()))
     }
 }
 

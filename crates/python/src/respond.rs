@@ -2,7 +2,7 @@
 //! call, the iterable, `close()` once, and what to do when it raises.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::intern;
@@ -12,22 +12,31 @@ use serve_http::{Response, Size};
 use serve_net::{Exchange, ExchangeId, Peer, Sent, Shared};
 
 use crate::app::App;
-use crate::drive::sync::Options;
-use crate::drive::watch::Watch;
+use crate::drive::{Host, Options};
 use crate::environ::Environs;
 use crate::errors::trace;
 use crate::file::FileWrapper;
 use crate::request::{Stage, StartResponse};
 use crate::timeout;
 
-/// The application with everything needed to call it. One per thread that runs
-/// it.
+/// The application with everything needed to call it, for all flows of control
+/// (threads, greenlets) of a worker.
 pub(crate) struct Bridge {
     app: App,
     reactor: Shared,
-    watch: Arc<Watch>,
-    environs: Environs,
-    /// Buffers of the last response, for the next one.
+    host: Arc<dyn Host>,
+    options: Options,
+    /// What every environ has beyond PEP 3333 and CGI.
+    more: Py<PyDict>,
+    /// Those nobody is using. Making an environ may run code of Python's, and so
+    /// another flow: a lock held meanwhile could wait for itself.
+    environs: Mutex<Vec<Environs>>,
+}
+
+/// What one flow keeps from a call to its next one.
+#[derive(Default)]
+pub(crate) struct Kit {
+    /// Buffers of the last response.
     spare: Response,
 }
 
@@ -50,7 +59,7 @@ struct Call<'a, 'py> {
     py: Python<'py>,
     id: ExchangeId,
     reactor: &'a Shared,
-    watch: &'a Watch,
+    host: &'a dyn Host,
     environ: Bound<'py, PyDict>,
     start: Bound<'py, StartResponse>,
     peer: Peer,
@@ -62,37 +71,57 @@ impl Bridge {
         app: App,
         reactor: Shared,
         options: &Options,
-        watch: Arc<Watch>,
+        host: Arc<dyn Host>,
     ) -> PyResult<Self> {
-        let environs = Environs::new(py, options, &timeout::environ(py, watch.clone())?)?;
-        Ok(Self { app, reactor, watch, environs, spare: Response::new() })
+        let more = timeout::environ(py, host.clone())?;
+        let environs = Mutex::new(vec![Environs::new(py, options, &more)?]);
+        let (options, more) = (options.clone(), more.unbind());
+        Ok(Self { app, reactor, host, options, more, environs })
+    }
+
+    fn environs(&self) -> MutexGuard<'_, Vec<Environs>> {
+        self.environs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` when the client has gone: nobody wants the answer.
+    fn environ<'py>(
+        &self,
+        py: Python<'py>,
+        exchange: &mut Exchange,
+    ) -> Option<PyResult<Bound<'py, PyDict>>> {
+        let spare = self.environs().pop();
+        let more = self.more.bind(py);
+        let mut environs = match spare.map_or_else(|| Environs::new(py, &self.options, more), Ok) {
+            Ok(environs) => environs,
+            Err(error) => return Some(Err(error)),
+        };
+        let reactor = self.reactor.lock();
+        let made = reactor.head(exchange.id).map(|head| environs.make(py, head, exchange));
+        drop(reactor);
+        self.environs().push(environs);
+        made
     }
 
     /// Runs the application on `exchange` to the end of its response.
-    pub(crate) fn run(&mut self, py: Python<'_>, mut exchange: Exchange) {
+    pub(crate) fn run(&self, py: Python<'_>, kit: &mut Kit, mut exchange: Exchange) {
         let (id, peer) = (exchange.id, exchange.peer);
-        let made = {
-            let reactor = self.reactor.lock();
-            let head = reactor.head(id);
-            head.map(|head| self.environs.make(py, head, &mut exchange))
-        };
+        let made = self.environ(py, &mut exchange);
         let environ = match made {
             Some(Ok(environ)) => environ,
-            // The client left while its request waited: nobody wants the answer.
             None => return self.reactor.lock().fail(id, 500, ""),
             Some(Err(error)) => {
                 log::error!("client={peer}: cannot make the environ: {error}");
                 return self.reactor.lock().fail(id, 500, "the server failed; its log says why");
             }
         };
-        let response = std::mem::take(&mut self.spare);
-        let start = StartResponse::new(self.reactor.clone(), self.watch.clone(), id, response);
+        let response = std::mem::take(&mut kit.spare);
+        let start = StartResponse::new(self.reactor.clone(), self.host.clone(), id, response);
         match Bound::new(py, start) {
             Ok(start) => {
-                let (reactor, watch) = (&self.reactor, &*self.watch);
-                let call = Call { py, id, reactor, watch, environ, start, peer };
+                let (reactor, host) = (&self.reactor, &*self.host);
+                let call = Call { py, id, reactor, host, environ, start, peer };
                 call.run(self.app.0.bind(py));
-                self.spare = call.start.borrow_mut().close();
+                kit.spare = call.start.borrow_mut().close();
             }
             Err(error) => {
                 log::error!("client={peer}: cannot call the application: {error}");
@@ -216,7 +245,7 @@ impl<'py> Call<'_, 'py> {
 
     /// Whether `error` is our own way to end this request.
     fn is_timeout(&self, error: &PyErr) -> bool {
-        self.watch.is_overdue()
+        self.host.is_overdue(self.id)
             && timeout::exception(self.py).is_ok_and(|timeout| error.is_instance(self.py, &timeout))
     }
 }

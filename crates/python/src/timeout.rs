@@ -13,7 +13,7 @@ use pyo3::types::{PyCFunction, PyDict, PyType};
 
 use crate::alarm::{Alarm, signal};
 use crate::app::built_in;
-use crate::drive::watch::Watch;
+use crate::drive::{Host, Watch};
 use crate::module;
 
 /// `serve.RequestTimeout`.
@@ -22,13 +22,13 @@ pub(crate) fn exception(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
 }
 
 /// What an environ has for it.
-pub(crate) fn environ(py: Python<'_>, watch: Arc<Watch>) -> PyResult<Bound<'_, PyDict>> {
+pub(crate) fn environ(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<Bound<'_, PyDict>> {
     let extend = PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
         let seconds: f64 = args.get_item(0)?.extract()?;
         let more = Duration::try_from_secs_f64(seconds).map_err(|_| {
             PyValueError::new_err(format!("{seconds} is no number of seconds from now"))
         })?;
-        watch.extend(more);
+        host.extend(more);
         Ok(())
     })?;
     let environ = PyDict::new(py);

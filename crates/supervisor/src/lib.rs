@@ -33,7 +33,9 @@ mod worker;
 
 pub use daemon::{Detached, detach};
 pub use error::Error;
-pub use link::{Command, ForkHooks, Forked, MoldLink, Order, Planned, Reason, Seat, WorkerLink};
+pub use link::{
+    Command, ForkHooks, Forked, MoldLink, News, Order, Planned, Reason, Seat, WorkerLink,
+};
 pub use master::{Outcome, run};
 pub use pidfile::Pidfile;
 pub use scoreboard::{Request, Scoreboard, Slot, Snapshot, State, monotonic_ms};

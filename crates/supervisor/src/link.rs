@@ -37,12 +37,14 @@ pub(crate) enum ToMold {
     Plan,
     Fork(WorkerId),
     Reopen,
+    News(News),
 }
 
-/// What a mold tells the master. `Report` carries a memory file.
+/// What a mold tells the master. `Report` carries a memory file, and says whether the mold wants
+/// [`News`].
 #[derive(Serialize, Deserialize, Debug)]
 pub(crate) enum ToMaster {
-    Report,
+    Report { news: bool },
     Ready,
     Failed { code: i32, message: String },
 }
@@ -54,6 +56,30 @@ pub(crate) const TIRED: u8 = b'T';
 /// A failure's message is one sentence; this is for the one that is not. Escaped, it still fits a
 /// message.
 const LONGEST_TEXT: usize = 16 * 1024;
+
+/// What the server lives through, told to the mold of the generation that serves if it wants to
+/// know.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// The first worker ever is ready.
+    Serving,
+    /// A worker is no more; no process where none came of its fork.
+    Died {
+        /// Its number.
+        worker: WorkerId,
+        /// Its process, which is reaped.
+        pid: Option<i32>,
+    },
+    /// How many workers there are to be has been decided.
+    Workers {
+        /// From now on.
+        now: u16,
+        /// Until now; `None` the first time.
+        before: Option<u16>,
+    },
+    /// The server stops: its workers first, then this mold. No more clients are to be let in.
+    Stopping,
+}
 
 /// What runs around the forks of a mold; for CPython the three functions that `os.fork` calls
 /// (`PyOS_BeforeFork`, `PyOS_AfterFork_Parent`, `PyOS_AfterFork_Child`).
@@ -92,6 +118,8 @@ pub enum Order {
     Fork(Seat),
     /// Open the log files anew.
     Reopen,
+    /// Take note.
+    News(News),
     /// The generation is over, or the master is gone: leave quietly.
     Leave,
 }
@@ -130,13 +158,14 @@ impl MoldLink {
     }
 
     /// Tells the master the configuration as it was evaluated: any bytes, for
-    /// [`Site::plan`](crate::Site::plan).
+    /// [`Site::plan`](crate::Site::plan). With `news`, orders include [`Order::News`], and the mold
+    /// outlives the workers.
     ///
     /// # Errors
     /// [`Error::System`] when the master is gone or memory is short.
-    pub fn report(&self, config: &[u8]) -> Result<(), Error> {
+    pub fn report(&self, config: &[u8], news: bool) -> Result<(), Error> {
         let file = wire::blob(config)?;
-        self.socket.send(&ToMaster::Report, &[file.as_fd()])
+        self.socket.send(&ToMaster::Report { news }, &[file.as_fd()])
     }
 
     /// Waits for the plan. `None`: leave quietly.
@@ -150,8 +179,8 @@ impl MoldLink {
                     let blob = wire::unblob(fds.remove(0))?;
                     return Ok(Some(Planned { blob, listeners: fds }));
                 }
-                // No log file is open before there is a plan.
-                Received::Message(ToMold::Reopen, _) | Received::Nothing => {}
+                // No log file is open before there is a plan, and nothing is news.
+                Received::Message(ToMold::Reopen | ToMold::News(_), _) | Received::Nothing => {}
                 Received::Message(other, _) => {
                     return Err(Error::Link(format!("{other:?} instead of a plan")));
                 }
@@ -192,6 +221,7 @@ impl MoldLink {
                     return Ok(Order::Fork(Seat { worker, ready: fds.remove(0) }));
                 }
                 Received::Message(ToMold::Reopen, _) => return Ok(Order::Reopen),
+                Received::Message(ToMold::News(news), _) => return Ok(Order::News(news)),
                 Received::Message(other, _) => {
                     return Err(Error::Link(format!("{other:?} instead of an order")));
                 }

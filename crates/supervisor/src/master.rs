@@ -123,6 +123,8 @@ struct Master<'a> {
     notify: Notify,
     /// When a heartbeat has to be looked at, or a weight.
     pulse: Option<Ms>,
+    /// Workers whose heartbeat was found too old: which one it was, and when to look again.
+    suspects: BTreeMap<WorkerId, (Ms, Ms)>,
 }
 
 impl<'a> Master<'a> {
@@ -161,6 +163,7 @@ impl<'a> Master<'a> {
             scales: Scales::new(Path::new("/proc")),
             notify: Notify::new(|name| std::env::var_os(name)),
             pulse: None,
+            suspects: BTreeMap::new(),
         })
     }
 
@@ -273,7 +276,9 @@ impl<'a> Master<'a> {
         while let Some(link) = self.links.get(&generation) {
             let event = match link.receive() {
                 Ok(Received::Nothing) => return,
-                Ok(Received::Message(ToMaster::Report, fds)) => self.plan(generation, fds),
+                Ok(Received::Message(ToMaster::Report { news }, fds)) => {
+                    self.plan(generation, fds, news)
+                }
                 Ok(Received::Message(ToMaster::Ready, _)) => Event::MoldReady { generation },
                 Ok(Received::Message(ToMaster::Failed { code, message }, _)) => {
                     Event::Refused { generation, refusal: Refusal { code, message } }
@@ -295,12 +300,12 @@ impl<'a> Master<'a> {
     }
 
     /// Turns a report into a plan, and sends it to the mold.
-    fn plan(&mut self, generation: u32, mut fds: Vec<OwnedFd>) -> Event {
+    fn plan(&mut self, generation: u32, mut fds: Vec<OwnedFd>, news: bool) -> Event {
         let mut planned = || -> Result<Settings, Refusal> {
             let report = fds.pop().ok_or_else(|| Error::Link("a report without a file".into()));
             let report = report.and_then(wire::unblob).map_err(refusal)?;
             let plan = self.site.plan(generation, &report)?;
-            let settings = plan.settings()?;
+            let settings = Settings { news, ..plan.settings()? };
             let blob = wire::blob(&plan.blob).map_err(refusal)?;
             let fds: Vec<BorrowedFd<'_>> =
                 [&blob].into_iter().chain(&plan.listeners).map(AsFd::as_fd).collect();
@@ -345,6 +350,7 @@ impl<'a> Master<'a> {
             Action::CloseMold { generation } => self.close_link(generation),
             Action::ReopenLogs => self.site.reopen_logs(),
             Action::ReopenMold { generation } => self.tell(generation, &ToMold::Reopen),
+            Action::News { generation, news } => self.tell(generation, &ToMold::News(news)),
             Action::Settled { generation } => self.site.settled(generation),
             Action::Abandoned { generation } => self.site.abandoned(generation),
             Action::Serving => self.site.serving(),
@@ -402,17 +408,20 @@ impl<'a> Master<'a> {
         watch(&self.poll, ours.as_raw_fd(), mold_token(generation))
             .map_err(Error::io("poll a link"))?;
         self.links.insert(generation, ours);
+        let hooks = self.site.fork_hooks();
+        hooks.before();
         let blocked = Blocked::all();
-        match sys::fork(&blocked) {
-            Ok(ForkResult::Child) => Ok(ControlFlow::Break(End::Mold(link, blocked))),
-            Ok(ForkResult::Parent { child }) => {
-                blocked.restore();
-                Ok(ControlFlow::Continue(child))
-            }
-            Err(errno) => {
-                blocked.restore();
-                Err(Error::System { doing: "fork a mold", errno })
-            }
+        let forked = sys::fork(&blocked);
+        if let Ok(ForkResult::Child) = forked {
+            hooks.child();
+            return Ok(ControlFlow::Break(End::Mold(link, blocked)));
+        }
+        blocked.restore();
+        hooks.parent();
+        match forked {
+            Ok(ForkResult::Parent { child }) => Ok(ControlFlow::Continue(child)),
+            Ok(ForkResult::Child) => unreachable!("it has returned"),
+            Err(errno) => Err(Error::System { doing: "fork a mold", errno }),
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) drain: Ms,
     /// How many workers more than the target may exist during a reload, `>= 1`.
     pub(crate) surge: u16,
+    /// The mold wants to know what happens, to the end.
+    pub(crate) news: bool,
 }
 
 /// How far a generation has come. Only forwards, and to `Leaving` from anywhere.

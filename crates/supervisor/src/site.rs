@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::mold::Settings;
 use crate::worker::{MAX_WORKERS, Ms};
-use crate::{Launch, Refusal};
+use crate::{ForkHooks, Launch, Refusal};
 
 /// What the master must know before any configuration is evaluated.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +99,7 @@ impl Plan {
             memory: self.memory_limit,
             drain: ms(self.drain_delay),
             surge: self.max_surge.max(1),
+            news: false,
         })
     }
 }
@@ -117,6 +118,11 @@ pub trait Site {
     /// The generation was given up, however far it had come (its `plan` may have failed, or never
     /// have been called): undo what was done for it. Not called when the server stops meanwhile.
     fn abandoned(&mut self, generation: u32);
+    /// What a mold's fork needs before and after it, where the master's own process has an
+    /// interpreter.
+    fn fork_hooks(&self) -> &dyn ForkHooks {
+        &()
+    }
     /// SIGUSR1: open the master's log files anew.
     fn reopen_logs(&mut self);
     /// The first worker ever is ready; after the first `settled`.

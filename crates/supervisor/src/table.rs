@@ -13,6 +13,7 @@
 
 mod balance;
 mod children;
+mod news;
 mod recycle;
 mod signals;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use nix::unistd::Pid;
 
 use self::upgrade::Upgrade;
 use crate::death::{Ending, Remains, Span};
+use crate::link::News;
 use crate::mold::{Backoff, Generation, Mold, Phase, Settings};
 use crate::worker::{Ms, State, Worker, WorkerId};
 
@@ -154,6 +156,11 @@ pub(crate) enum Action {
     ReopenMold {
         generation: u32,
     },
+    /// Tell the mold, which wants to know.
+    News {
+        generation: u32,
+        news: News,
+    },
     Settled {
         generation: u32,
     },
@@ -265,6 +272,9 @@ impl Table {
             self.balance(now);
             self.settle(now);
             self.start_generation(now);
+        } else if self.workers.values().all(|worker| worker.pid.is_none()) {
+            // An order that is still open is answered by the mold's end.
+            self.leave_all(now, None);
         }
         self.sweep();
         self.deadline = self.next_deadline(now);

@@ -363,7 +363,8 @@ fn serves_and_ends_as_pid_1() {
 
 fn a_suspended_server_kills_nobody() {
     let mut toy = Toy::start("suspended", "workers=1 worker=works timeout=200 grace=2000");
-    toy.wait_for("toy worker works");
+    // The master expects the next heartbeat then, and notices that it is late.
+    toy.wait_for_all(&["toy worker works", "ready in="]);
     killpg(toy.master(), Signal::SIGSTOP).unwrap();
     // Longer than timeout, grace and what counts as oversleeping together.
     std::thread::sleep(Duration::from_millis(200 + 2000 + 1000 + 300));
@@ -488,6 +489,13 @@ impl Toy {
             }
         }
         panic!("the toy ended without {text:?}:\n{}", self.seen.join("\n"));
+    }
+
+    /// Waits for lines with these texts, in whatever order.
+    fn wait_for_all(&mut self, texts: &[&str]) {
+        while !texts.iter().all(|text| self.seen.iter().any(|line| line.contains(text))) {
+            assert!(self.line().is_some(), "the toy ended without all of {texts:?}");
+        }
     }
 
     /// The number after this text.
@@ -635,7 +643,8 @@ fn toy(config: PathBuf) -> ExitCode {
 }
 
 fn mold(mut link: MoldLink, config: &PathBuf) -> ExitCode {
-    if link.report(&fs::read(config).unwrap()).is_err() {
+    let text = fs::read_to_string(config).unwrap();
+    if link.report(&fs::read(config).unwrap(), word(&text, "news").is_some()).is_err() {
         return ExitCode::SUCCESS;
     }
     let Some(plan) = link.plan().unwrap() else { return ExitCode::SUCCESS };
@@ -658,6 +667,7 @@ fn mold(mut link: MoldLink, config: &PathBuf) -> ExitCode {
         match link.order().unwrap() {
             Order::Leave => return ExitCode::SUCCESS,
             Order::Reopen => say("toy mold reopens"),
+            Order::News(news) => say(&format!("toy mold hears {news:?}")),
             Order::Fork(seat) => match link.fork(seat, &Hooks) {
                 Forked::Mold(same) => link = same,
                 Forked::Worker(worker) => return serve(worker, &config),

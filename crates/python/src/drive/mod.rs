@@ -1,5 +1,58 @@
 //! The drivers: who sleeps, on what, and where the application runs.
 
+mod host;
+mod orders;
 mod relay;
-pub mod sync;
-pub(crate) mod watch;
+mod sync;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use serve_net::{Board, Reactor};
+
+use crate::app::App;
+use crate::environ::Origin;
+
+pub(crate) use host::Host;
+pub use orders::{Control, Order};
+pub(crate) use watch::Watch;
+
+/// What a driver needs besides the application.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The listeners, in the reactor's order.
+    pub origins: Vec<Origin>,
+    /// `wsgi.multiprocess`.
+    pub multiprocess: bool,
+    /// `SERVER_SOFTWARE`.
+    pub software: String,
+    /// How long a kept-alive connection may still send a request once the
+    /// worker is told to stop.
+    pub idle_grace: Duration,
+    /// How long the application may have a request; also how long whoever
+    /// watches the [`Board`] waits for a sign of life.
+    pub timeout: Option<Duration>,
+    /// How long the application may have a request, if that is shorter.
+    pub request_timeout: Option<Duration>,
+    /// After so many requests [`Control::tired`] is called.
+    pub tired_after: Option<u64>,
+    /// The worker's name in the log.
+    pub worker: String,
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// A sentence, when the loop cannot go on.
+pub fn run(
+    py: Python<'_>,
+    app: App,
+    reactor: Reactor,
+    options: &Options,
+    board: Arc<dyn Board>,
+    control: &mut dyn Control,
+) -> Result<(), String> {
+    sync::run(py, app, reactor, options, board, control)
+}

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serve_net::{Reactor, Shared};
 
-use super::sync::Orders;
+use super::orders::Orders;
 use super::watch::{Look, Patience, Running, Watch};
 use crate::alarm::Alarm;
 

@@ -4,89 +4,28 @@
 //! The GIL is held while the application runs and let go while the loop waits,
 //! so that the application's own threads go on.
 
-use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use serve_net::{Board, Exchange, Heirs, Reactor, Shared};
+use serve_net::{Board, Exchange, Reactor, Shared};
 
+use super::orders::{Control, Orders};
 use super::relay::{Limit, Relay};
 use super::watch::Watch;
+use super::{Host, Options};
 use crate::alarm::Blocked;
 use crate::app::App;
-use crate::environ::Origin;
-use crate::respond::Bridge;
+use crate::respond::{Bridge, Kit};
 use crate::timeout;
-
-/// What a worker is told from outside between two requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Finish what is there, then end; others serve on.
-    Retire,
-    /// Finish what is there, then end; so do all others.
-    Stop,
-    /// End now.
-    Quit,
-}
-
-/// The side of the process the driver listens to. Called by both threads of a
-/// worker, by one at a time.
-pub trait Control: Send {
-    /// Descriptors that become readable when [`Control::orders`] has something.
-    fn watched(&self) -> Vec<BorrowedFd<'_>>;
-    /// What has arrived since the last call.
-    fn orders(&mut self) -> Vec<Order>;
-    /// Everything is set up; the first request can come.
-    fn ready(&mut self);
-    /// It is time for a successor. The worker serves on until it is told to stop.
-    fn tired(&mut self);
-}
-
-/// What a driver needs besides the application.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The listeners, in the reactor's order.
-    pub origins: Vec<Origin>,
-    /// `wsgi.multiprocess`.
-    pub multiprocess: bool,
-    /// `SERVER_SOFTWARE`.
-    pub software: String,
-    /// How long a kept-alive connection may still send a request once the
-    /// worker is told to stop.
-    pub idle_grace: Duration,
-    /// How long the application may have a request; also how long whoever
-    /// watches the [`Board`] waits for a sign of life.
-    pub timeout: Option<Duration>,
-    /// How long the application may have a request, if that is shorter.
-    pub request_timeout: Option<Duration>,
-    /// After so many requests [`Control::tired`] is called.
-    pub tired_after: Option<u64>,
-    /// The worker's name in the log.
-    pub worker: String,
-}
-
-impl Options {
-    /// With one request at a time, the shorter of the two counts.
-    fn limit(&self) -> Option<Limit> {
-        let limit = |after: Option<Duration>, setting| {
-            after.filter(|after| !after.is_zero()).map(|after| Limit { after, setting })
-        };
-        let limits =
-            [limit(self.timeout, "timeout"), limit(self.request_timeout, "request_timeout")];
-        limits.into_iter().flatten().min_by_key(|limit| limit.after)
-    }
-}
 
 /// Serves until told to stop.
 ///
 /// # Errors
 /// A sentence, when the loop cannot go on.
-pub fn run(
+pub(super) fn run(
     py: Python<'_>,
     app: App,
     reactor: Reactor,
@@ -99,7 +38,8 @@ pub fn run(
         reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"))?;
     }
     let watch = Arc::new(Watch::new(reactor.clone(), board.clone(), options.timeout));
-    let bridge = Bridge::new(py, app, reactor.clone(), options, watch.clone());
+    let host: Arc<dyn Host> = watch.clone();
+    let bridge = Bridge::new(py, app, reactor.clone(), options, host);
     let bridge = bridge.map_err(|error| error.to_string())?;
     let alarm = timeout::alarm(py, watch.clone())?;
     let wakeup = timeout::wakeup(py)?;
@@ -111,7 +51,7 @@ pub fn run(
             watch: &watch,
             orders: &orders,
             alarm,
-            limit: options.limit(),
+            limit: limit(options),
             worker: &options.worker,
         };
         let _dismissed = Dismiss(&watch);
@@ -119,6 +59,7 @@ pub fn run(
         orders.control().ready();
         let driver = Driver {
             bridge,
+            kit: Kit::default(),
             reactor: &reactor,
             watch: &watch,
             board: &*board,
@@ -126,6 +67,16 @@ pub fn run(
         };
         driver.run(py, &orders)
     })
+}
+
+/// With one request at a time, the shorter of the two counts.
+fn limit(options: &Options) -> Option<Limit> {
+    let limit = |after: Option<Duration>, setting| {
+        after.filter(|after| !after.is_zero()).map(|after| Limit { after, setting })
+    };
+    let limits =
+        [limit(options.timeout, "timeout"), limit(options.request_timeout, "request_timeout")];
+    limits.into_iter().flatten().min_by_key(|limit| limit.after)
 }
 
 /// Starts the relay. It blocks all signals: whatever the process is sent, the
@@ -150,49 +101,10 @@ impl Drop for Dismiss<'_> {
     }
 }
 
-/// The master's orders, carried out by whichever thread hears them.
-pub(crate) struct Orders<'a> {
-    control: Mutex<&'a mut dyn Control>,
-    /// Where the interpreter says that a signal of the application has come.
-    wakeup: UnixStream,
-    idle_grace: Duration,
-    quit: AtomicBool,
-}
-
-impl<'a> Orders<'a> {
-    fn new(control: &'a mut dyn Control, wakeup: UnixStream, idle_grace: Duration) -> Self {
-        let quit = AtomicBool::new(false);
-        Self { control: Mutex::new(control), wakeup, idle_grace, quit }
-    }
-
-    fn control(&self) -> MutexGuard<'_, &'a mut dyn Control> {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Does what has been ordered.
-    pub(crate) fn obey(&self, reactor: &Shared) {
-        // Only the wake-up counted; the loop runs the handlers.
-        while matches!((&self.wakeup).read(&mut [0; 64]), Ok(1..)) {}
-        let orders = self.control().orders();
-        for order in orders {
-            match order {
-                Order::Retire => reactor.lock().drain(self.idle_grace, Heirs::Some),
-                Order::Stop => reactor.lock().drain(self.idle_grace, Heirs::None),
-                Order::Quit => self.quit.store(true, Ordering::SeqCst),
-            }
-        }
-        // The main thread, if it is not the one that calls, has to look.
-        reactor.wake();
-    }
-
-    fn is_quit(&self) -> bool {
-        self.quit.load(Ordering::SeqCst)
-    }
-}
-
 /// The main thread of the worker.
 struct Driver<'a> {
     bridge: Bridge,
+    kit: Kit,
     reactor: &'a Shared,
     watch: &'a Watch,
     board: &'a dyn Board,
@@ -238,7 +150,7 @@ impl Driver<'_> {
         if let Some(head) = self.reactor.lock().head(exchange.id) {
             self.board.begin(head.method(), head.path());
         }
-        self.bridge.run(py, exchange);
+        self.bridge.run(py, &mut self.kit, exchange);
         self.watch.end();
         self.board.end();
         number

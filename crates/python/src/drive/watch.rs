@@ -8,7 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use serve_net::{Board, Exchange, ExchangeId, Peer, Shared};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use serve_net::{Board, Exchange, ExchangeId, Peer, Sent, Shared};
+
+use super::Host;
 
 /// Ticks without a request after which the relay sleeps until there is one.
 const IDLE_TICKS: u32 = 20;
@@ -119,11 +123,6 @@ impl Watch {
         self.state().running = None;
     }
 
-    /// Whether the request's client has been answered in the application's place.
-    pub(crate) fn is_overdue(&self) -> bool {
-        self.state().running.is_some_and(|running| running.patience != Patience::Lasts)
-    }
-
     /// Whether `RequestTimeout` is to be raised where the main thread is now.
     /// The signal that asks for it may come late: the request it was meant for
     /// must be the one that runs.
@@ -140,7 +139,7 @@ impl Watch {
 
     /// The application waits for its client, which the write timeout is for: its
     /// own time stands still, and it is not stuck.
-    pub(crate) fn pause(&self) {
+    fn pause(&self) {
         if let Some(running) = &mut self.state().running {
             running.paused = Some(Instant::now());
         }
@@ -148,27 +147,13 @@ impl Watch {
     }
 
     /// The client has read.
-    pub(crate) fn resume(&self) {
+    fn resume(&self) {
         self.board.awake();
         if let Some(running) = &mut self.state().running
             && let Some(paused) = running.paused.take()
         {
             running.waited += paused.elapsed();
         }
-    }
-
-    /// From now on the request has `more` time; too late once its time is over.
-    pub(crate) fn extend(&self, more: Duration) {
-        let more = more.min(LONGEST);
-        match &mut self.state().running {
-            Some(running) if running.patience == Patience::Lasts => {
-                running.extended = Some(Instant::now() + more);
-            }
-            _ => return,
-        }
-        self.board.extend(more.saturating_sub(self.timeout));
-        // The relay may be asleep until the old end, and the new one be sooner.
-        self.reactor.wake();
     }
 
     /// Sends the relay home, whatever it waits for.
@@ -226,6 +211,44 @@ impl Watch {
     }
 }
 
+impl Host for Watch {
+    /// The main thread drives the reactor itself meanwhile.
+    fn room(&self, py: Python<'_>, id: ExchangeId) -> PyResult<Sent> {
+        loop {
+            self.pause();
+            let waited = py.detach(|| {
+                self.reactor.wait(None)?;
+                self.reactor.lock().settle();
+                Ok(())
+            });
+            self.resume();
+            waited.map_err(|error: std::io::Error| PyRuntimeError::new_err(error.to_string()))?;
+            py.check_signals()?;
+            match self.reactor.lock().room(id) {
+                Sent::Full => {}
+                sent => return Ok(sent),
+            }
+        }
+    }
+
+    fn is_overdue(&self, _: ExchangeId) -> bool {
+        self.state().running.is_some_and(|running| running.patience != Patience::Lasts)
+    }
+
+    fn extend(&self, more: Duration) {
+        let more = more.min(LONGEST);
+        match &mut self.state().running {
+            Some(running) if running.patience == Patience::Lasts => {
+                running.extended = Some(Instant::now() + more);
+            }
+            _ => return,
+        }
+        self.board.extend(more.saturating_sub(self.timeout));
+        // The relay may be asleep until the old end, and the new one be sooner.
+        self.reactor.wake();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,13 +297,16 @@ mod tests {
     fn only_the_late_request_is_told_and_once() {
         let watch = watch(Arc::new(NoBoard));
         let late = begin(&watch);
-        assert!(!watch.claim() && !watch.is_overdue());
+        assert!(!watch.claim() && !watch.is_overdue(ExchangeId::default()));
         assert!(watch.expire(&late));
-        assert!(watch.is_overdue() && watch.claim());
+        assert!(watch.is_overdue(ExchangeId::default()) && watch.claim());
         assert!(!watch.claim(), "an application that cleans up must not be hit again");
         watch.end();
         begin(&watch);
-        assert!(!watch.is_overdue() && !watch.claim(), "the signal came too late");
+        assert!(
+            !watch.is_overdue(ExchangeId::default()) && !watch.claim(),
+            "the signal came too late"
+        );
     }
 
     #[test]

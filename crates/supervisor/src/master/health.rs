@@ -1,6 +1,8 @@
 //! The master's look at its workers: whether they are stuck or too heavy, and what is left of those
 //! that died.
 
+use std::collections::BTreeMap;
+
 use nix::unistd::Pid;
 
 use super::Master;
@@ -9,6 +11,10 @@ use crate::death::{Ending, Remains};
 use crate::memory::Finding;
 use crate::scoreboard::{Pulse, Snapshot, monotonic_ms, pulse};
 use crate::table::{Child, Event};
+use crate::worker::Ms;
+
+/// Between two looks at a heartbeat that is too old.
+const SECOND_LOOK: Ms = 500;
 
 impl Master<'_> {
     /// What the scoreboard and the kernel still know of a child that was just reaped.
@@ -26,11 +32,14 @@ impl Master<'_> {
         Remains { out_of_memory, peak, requests, running }
     }
 
-    /// Looks for workers that are stuck, and notes when to look again.
+    /// Looks for workers that are stuck, and notes when to look again. One whose heartbeat is too
+    /// old gets a second look: it may have been stopped together with the master, which does not
+    /// know, and needs a moment to wake.
     pub(super) fn take_pulses(&mut self) {
         // Not later: the master may have been away since, and must hear of that first.
         let now = self.clock.now();
         self.pulse = None;
+        let mut suspects = BTreeMap::new();
         for (worker, timeout) in self.table.watched() {
             let slot = self.scoreboard.slot(worker);
             match pulse(now, slot.heartbeat(), timeout, self.table.patience()) {
@@ -38,6 +47,14 @@ impl Master<'_> {
                     self.pulse = Some(self.pulse.map_or(until, |at| at.min(until)))
                 }
                 Pulse::Stuck(silent) => {
+                    let heartbeat = slot.heartbeat();
+                    let known = self.suspects.get(&worker).filter(|known| known.0 == heartbeat);
+                    let until = known.map_or(now + SECOND_LOOK, |known| known.1);
+                    if now < until {
+                        suspects.insert(worker, (heartbeat, until));
+                        self.pulse = Some(self.pulse.map_or(until, |at| at.min(until)));
+                        continue;
+                    }
                     let request = slot.snapshot().request;
                     let request =
                         request.map_or_else(|| "request=none".to_owned(), |it| it.to_string());
@@ -45,6 +62,7 @@ impl Master<'_> {
                 }
             }
         }
+        self.suspects = suspects;
     }
 
     /// Looks for workers that are too heavy, if anything limits them.

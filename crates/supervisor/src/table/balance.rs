@@ -8,6 +8,7 @@ use log::Level;
 use nix::sys::signal::Signal;
 
 use super::{Action, Course, Table, UNANSWERED};
+use crate::link::News;
 use crate::mold::{Generation, Mold, Phase};
 use crate::worker::{Ms, RETIRE, State, Worker, WorkerId};
 
@@ -145,6 +146,8 @@ impl Table {
 
     /// The candidate is the current generation from now on.
     pub(super) fn enthrone(&mut self, now: Ms, id: u32) {
+        let target = |id| self.generation(id).map(|generation| generation.target);
+        let (before, workers) = (self.current.and_then(target), target(id).unwrap_or_default());
         self.candidate = None;
         self.current = Some(id);
         if let Some(generation) = self.generation_mut(id) {
@@ -153,6 +156,9 @@ impl Table {
             generation.settled = now;
         }
         self.push(Action::Settled { generation: id });
+        if before != Some(workers) {
+            self.tell(Some(id), News::Workers { now: workers, before });
+        }
         self.steady(id);
     }
 

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use super::recycle::expiry;
 use super::{ABORT_GRACE, Action, QUICK_DEATH, QUICK_GRACE, Table};
 use crate::death::{Ending, Remains, Span};
+use crate::link::News;
 use crate::mold::{Backoff, Mold, Phase, Settings};
 use crate::worker::{Ms, State, WorkerId};
 
@@ -171,6 +172,7 @@ impl Table {
         if first_ever {
             self.enthrone(now, id);
             self.push(Action::Serving);
+            self.tell(Some(id), News::Serving);
         } else {
             generation.phase = Phase::Rolling;
             generation.deadline = None;
@@ -186,6 +188,9 @@ impl Table {
     ) {
         let Some(worker) = self.workers.remove(&id) else { return };
         self.push(Action::Forget { worker: id });
+        let own = Some(worker.generation).filter(|generation| self.wants_news(*generation));
+        let news = News::Died { worker: id, pid: worker.pid.map(Pid::as_raw) };
+        self.tell(own.or(self.current), news);
         let how = format!("{ending}{}", remains.blame(ending));
         let story = format!("{how}; age={} {remains}", Span(now - worker.ordered));
         match worker.state {

@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 
 use super::{Action, Course, QUICK_GRACE, Table};
 use crate::death::Span;
+use crate::link::News;
 use crate::mold::{Mold, Phase};
 use crate::worker::{MAX_WORKERS, Ms, WorkerId};
 
@@ -62,7 +63,9 @@ impl Table {
     fn begin_stop(&mut self, now: Ms) {
         self.course = Course::Stop { code: 0 };
         self.push(Action::Stopping);
-        self.leave_all(now);
+        self.tell(self.current, News::Stopping);
+        // Who wants to know how it ends stays until the workers are gone.
+        self.leave_all(now, self.current.filter(|id| self.wants_news(*id)));
     }
 
     fn stop_quickly(&mut self, now: Ms, who: &str) {
@@ -91,10 +94,13 @@ impl Table {
         }
     }
 
-    fn leave_all(&mut self, now: Ms) {
-        let staying =
-            self.generations.iter().filter(|generation| generation.phase != Phase::Leaving);
-        for id in staying.map(|generation| generation.id).collect::<Vec<_>>() {
+    /// Sends all molds away, but not one of a generation to `keep`.
+    pub(super) fn leave_all(&mut self, now: Ms, keep: Option<u32>) {
+        let leaving = self
+            .generations
+            .iter()
+            .filter(|generation| generation.phase != Phase::Leaving && Some(generation.id) != keep);
+        for id in leaving.map(|generation| generation.id).collect::<Vec<_>>() {
             self.leave(now, id);
         }
     }
@@ -132,8 +138,11 @@ impl Table {
         let Some(generation) = self.generation_mut(id) else { return };
         let old = generation.target;
         generation.target = new(old);
-        let text = format!("{who}: workers={}, were {old}", generation.target);
-        self.log(Level::Info, text);
+        let now = generation.target;
+        self.log(Level::Info, format!("{who}: workers={now}, were {old}"));
+        if now != old {
+            self.tell(Some(id), News::Workers { now, before: Some(old) });
+        }
     }
 
     pub(super) fn worker_ids(&self) -> Vec<WorkerId> {

@@ -331,6 +331,9 @@ impl World {
                     "worker={worker} is not reaped"
                 );
             }
+            Action::News { generation, .. } => {
+                assert!(self.molds.contains_key(&generation), "news on a closed link");
+            }
             Action::Serving => self.served += 1,
             Action::Upgrade => self.upgrade(),
             Action::Exit(code) => {
@@ -374,6 +377,7 @@ impl World {
         let graceful = self.random.below(10_000);
         let max_age = self.random.chance(30).then(|| 1 + self.random.below(20_000));
         let drain = if self.random.chance(30) { self.random.below(3_000) } else { 0 };
+        let news = self.random.chance(50);
         let settings = Settings {
             workers,
             timeout: Some(30_000),
@@ -385,6 +389,7 @@ impl World {
             boot: 5_000,
             drain,
             surge,
+            news,
         };
         let refusal = Refusal { code: 2, message: "refused".into() };
         match code {

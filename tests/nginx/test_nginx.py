@@ -1,0 +1,127 @@
+"""The server behind nginx, as examples/deploy has it: nothing is lost and nothing delayed."""
+
+import hashlib
+import json
+import os
+import signal
+
+import pytest
+from harness import Server, wait_until
+from load import Load
+
+APP = """
+    import hashlib, json, os
+
+    def app(environ, start_response):
+        path = environ["PATH_INFO"]
+        if path == "/upload":
+            body = hashlib.sha256(environ["wsgi.input"].read()).hexdigest().encode()
+        elif path == "/stream":
+            start_response("200 OK", [("X-Accel-Buffering", "no")])
+            return stream()
+        else:
+            told = {k: v for k, v in environ.items() if isinstance(v, str)}
+            body = json.dumps(told).encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    def stream():
+        yield b"first"
+        open("gate").close()
+        yield b"last"
+"""
+
+
+def environ(client, **headers):
+    client.request("GET", "/", headers={name.replace("_", "-"): v for name, v in headers.items()})
+    answer = client.getresponse()
+    assert answer.status == 200
+    return json.loads(answer.read())
+
+
+def test_connections_between_nginx_and_the_server_are_kept(nginx):
+    with Server(APP) as server, nginx(server) as proxy:
+        client = proxy.http()
+        ports = {environ(client)["REMOTE_PORT"] for _ in range(50)}
+        client.close()
+    # One for each of nginx's workers at most.
+    assert len(ports) <= 2
+
+
+def test_the_application_learns_who_asked_for_what(served, nginx):
+    with served(APP) as server, nginx(server) as proxy:
+        client = proxy.http()
+        told = environ(client, Host="example.org:8080", X_Forwarded_For="192.0.2.7")
+        client.close()
+    assert told["HTTP_HOST"] == "example.org:8080"
+    assert told["HTTP_X_FORWARDED_FOR"] == "192.0.2.7, 127.0.0.1" or told[
+        "HTTP_X_FORWARDED_FOR"
+    ].startswith("192.0.2.7, 127.")
+    assert told["HTTP_X_FORWARDED_PROTO"] == "http"
+    assert len(told["HTTP_X_REQUEST_ID"]) == 32
+
+
+@pytest.mark.parametrize("buffering", ["off", "on"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_a_large_upload_arrives_whole(served, nginx, buffering, chunked):
+    setting = "proxy_request_buffering"
+    data = os.urandom(1 << 20) * 8
+
+    def change(text):
+        assert f"{setting} off;" in text
+        return text.replace(f"{setting} off;", f"{setting} {buffering};")
+
+    with served(APP) as server, nginx(server, change=change) as proxy:
+        client = proxy.http()
+        pieces = (data[at : at + 65536] for at in range(0, len(data), 65536))
+        client.request(
+            "POST",
+            "/upload",
+            body=pieces if chunked else data,
+            encode_chunked=chunked,
+            headers={"Transfer-Encoding": "chunked"} if chunked else {},
+        )
+        answer = client.getresponse()
+        assert (answer.status, answer.read().decode()) == (200, hashlib.sha256(data).hexdigest())
+        client.close()
+
+
+def test_a_stream_arrives_as_it_is_sent(served, nginx):
+    with served(APP) as server, nginx(server) as proxy:
+        os.mkfifo(server.cwd / "gate")
+        client = proxy.http()
+        client.request("GET", "/stream")
+        answer = client.getresponse()
+        assert answer.read(5) == b"first"
+        os.close(os.open(server.cwd / "gate", os.O_WRONLY))
+        assert answer.read() == b"last"
+        client.close()
+
+
+def test_both_reload_at_once_and_nobody_gets_a_502(served, nginx):
+    with served(APP) as server, nginx(server) as proxy:
+        # nginx itself closes idle connections of its clients when it reloads.
+        with Load(proxy, kept_alive=False) as load:
+            for generation in (2, 3, 4):
+                workers = children(proxy.process.pid)
+                proxy.process.send_signal(signal.SIGHUP)
+                server.signal(signal.SIGHUP)
+                server.log.wait(rf"gen={generation} serves")
+                wait_until(lambda: not workers & children(proxy.process.pid), "nginx to reload")  # noqa: B023
+                load.wait_for_answers(100)
+        load.report("both reload")
+        assert not load.failures
+
+
+def test_workers_that_are_recycled_cost_nobody_a_502(served, nginx):
+    options = ["--max-requests", "100", "--max-requests-jitter", "50"]
+    with served(APP, *options) as server, nginx(server) as proxy:
+        with Load(proxy) as load:
+            server.log.wait(r"left", count=5)
+        load.report("recycling behind nginx")
+        assert not load.failures
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return set(file.read().split())

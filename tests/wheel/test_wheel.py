@@ -1,0 +1,61 @@
+"""What `pip install` leaves behind. Runs against an installed wheel (`make test-pythons`)."""
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from harness import BINARY, Server, is_script
+
+pytestmark = pytest.mark.skipif(not is_script(BINARY), reason="no wheel is installed")
+
+APP = """
+    import serve, sys
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        same = environ["serve.RequestTimeout"] is serve.RequestTimeout
+        return [f"{serve.__version__} {same} {sys.executable}".encode()]
+"""
+
+
+def test_the_application_finds_the_package():
+    with Server(APP) as server:
+        told = server.get()[2].decode()
+    assert told == f"{metadata.version('serve')} True {sys.executable}"
+
+
+def test_python_m_serve_is_the_command():
+    server = Server(APP)
+    server.arguments[:1] = [sys.executable, "-m", "serve"]
+    with server:
+        assert server.get()[0] == 200
+        assert server.stop() == 0
+
+
+def test_the_package_offers_what_it_says():
+    program = "import serve; print(*serve.__all__, serve.__version__); serve.nothing"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == f"RequestTimeout __version__ {metadata.version('serve')}\n"
+    assert "AttributeError: module 'serve' has no attribute 'nothing'" in run.stderr
+
+
+def test_only_what_is_imported_is_installed():
+    names = {Path(file).name for file in metadata.files("serve") if "serve/" in str(file)}
+    ours = {name for name in names if not name.startswith("_serve.cpython") and "pyc" not in name}
+    assert ours == {"__init__.py", "__main__.py", "_serve.pyi", "py.typed"}
+
+
+def test_another_environments_python_cannot_be_named(tmp_path):
+    other = subprocess.run(
+        [BINARY, "--python", tmp_path, "main:app"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert other.returncode == 2
+    assert "this serve runs in the Python that it is installed in" in other.stderr
+
+
+def test_an_active_environment_that_is_not_its_own_is_told_of(tmp_path):
+    with Server(APP, env={"VIRTUAL_ENV": str(tmp_path)}) as server:
+        line = server.log.wait(r"the active virtual environment is").string
+    assert str(tmp_path) in line and "install serve into the active one" in line
