@@ -3,10 +3,10 @@
 import os
 import signal
 import socket
-import threading
 
 import pytest
 from harness import wait_until
+from load import Load
 from servers import WHO
 
 
@@ -17,38 +17,6 @@ def upgrade(server):
     before = server.log.count(serves)
     server.signal(signal.SIGUSR2)
     return int(server.log.wait(serves, count=before + 1)[1])
-
-
-class Load:
-    """A kept-alive and a closing client that ask all the time."""
-
-    def __init__(self, server):
-        self.answers, self.failures, self._over = 0, [], threading.Event()
-        kinds = [{}, {"Connection": "close"}]
-        self._threads = [threading.Thread(target=self._ask, args=(server, kind)) for kind in kinds]
-
-    def _ask(self, server, headers):
-        connection = server.http()
-        while not self._over.is_set():
-            try:
-                connection.request("GET", "/", headers=headers)
-                response = connection.getresponse()
-                response.read()
-            except OSError as error:
-                self.failures.append(error)
-                connection.close()
-                continue
-            self.answers += response.status == 200
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def test_the_new_master_takes_over_without_a_lost_request(serve):
@@ -63,9 +31,8 @@ def test_the_new_master_takes_over_without_a_lost_request(serve):
         # The old master removes its own before the new one renames its.
         server.log.wait(r"the old master has gone; this one is the server now")
         assert pidfile.read_text() == f"{new}\n"
-        seen = load.answers
-        wait_until(lambda: load.answers > seen + 50, "the new master to answer")
-    assert load.failures == []
+        load.wait_for_answers(50)
+    assert (load.failures, load.retried) == ([], 0)
     assert not pidfile.with_suffix(".2").exists()
     os.kill(new, signal.SIGTERM)
     wait_until(lambda: not server.session(), "the new master to end")
@@ -112,8 +79,7 @@ def test_term_to_the_new_master_backs_out(serve):
         new = upgrade(server)
         os.kill(new, signal.SIGTERM)
         server.log.wait(rf"new master pid={new} has gone")
-        seen = load.answers
-        wait_until(lambda: load.answers > seen + 50, "the old master to answer")
+        load.wait_for_answers(50)
     assert load.failures == []
     assert (server.cwd / "pid").read_text() == f"{server.pid}\n"
     # The socket in the file system is the old one's again.
