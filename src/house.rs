@@ -3,8 +3,9 @@
 //! log files).
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
@@ -19,6 +20,30 @@ use crate::privileges::Owner;
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
+
+/// What the names in an upgrade of the two ends of the hand-off begin with; no
+/// address does.
+const HAND_OFF: &str = "hand-off ";
+
+/// Their names, put before take. A version whose messages have another form does
+/// not know them.
+fn hand_off_names() -> [String; 2] {
+    ["put", "take"].map(|end| format!("{HAND_OFF}{} {end}", serve_net::HAND_OFF_FORM))
+}
+
+/// The pair of the master that has started this one, if messages have the same
+/// form there. Otherwise there will be two pairs, and neither side leaves
+/// connections to the other.
+fn known(pair: Vec<(String, OwnedFd)>) -> Option<(OwnedFd, OwnedFd)> {
+    let (names, ends): (Vec<String>, Vec<OwnedFd>) = pair.into_iter().unzip();
+    match <[OwnedFd; 2]>::try_from(ends) {
+        Ok([put, take]) if names == hand_off_names() => Some((put, take)),
+        _ => {
+            log::info!("connections are not handed over between these two versions");
+            None
+        }
+    }
+}
 
 /// Where the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +74,8 @@ pub(crate) struct House<'a> {
     share: Share,
     /// Ends when the master that has started this one does.
     predecessor: Option<OwnedFd>,
+    /// Where that master hears that connections can be left to this one's workers.
+    heir: Option<OwnedFd>,
     /// Sockets passed by the process that started us; then `bind` is ignored.
     inherited: Vec<Listener>,
     /// What is bound, by the text of `bind`.
@@ -70,6 +97,7 @@ impl<'a> House<'a> {
             place,
             share: Share::Alone,
             predecessor: None,
+            heir: None,
             inherited: Vec::new(),
             bound: BTreeMap::new(),
             hand_off: None,
@@ -85,7 +113,11 @@ impl<'a> House<'a> {
         let mut house = Self::new(invocation, Place::Background);
         house.share = Share::WithPredecessor;
         house.predecessor = Some(from.lifeline);
-        for (name, fd) in from.listeners {
+        let (pair, listeners): (Vec<_>, Vec<_>) =
+            from.listeners.into_iter().partition(|(name, _)| name.starts_with(HAND_OFF));
+        house.hand_off = known(pair);
+        house.heir = from.ready.filter(|_| house.hand_off.is_some());
+        for (name, fd) in listeners {
             let unusable = |error| format!("the socket {name} is unusable: {error}");
             if name == PASSED {
                 house.inherited.push(Listener::adopted(fd).map_err(unusable)?);
@@ -294,14 +326,16 @@ impl Site for House<'_> {
     }
 
     fn upgrade(&mut self) -> Result<Launch, String> {
-        let copy = |name: &str, listener: &Listener| {
-            let copy = listener.as_fd().try_clone_to_owned();
+        let copy = |name: &str, socket: BorrowedFd<'_>| {
+            let copy = socket.try_clone_to_owned();
             copy.map(|fd| (name.to_owned(), fd))
                 .map_err(|error| format!("cannot copy a socket: {error}"))
         };
-        let passed = self.inherited.iter().map(|listener| copy(PASSED, listener));
-        let bound = self.bound.iter().map(|(text, listener)| copy(text, listener));
-        let listeners = passed.chain(bound).collect::<Result<_, _>>()?;
+        let passed = self.inherited.iter().map(|listener| copy(PASSED, listener.as_fd()));
+        let bound = self.bound.iter().map(|(text, listener)| copy(text, listener.as_fd()));
+        let ends = self.hand_off.iter().flat_map(|(put, take)| [put.as_fd(), take.as_fd()]);
+        let pair = hand_off_names().into_iter().zip(ends).map(|(name, end)| copy(&name, end));
+        let listeners = passed.chain(bound).chain(pair).collect::<Result<_, _>>()?;
         Launch::again(&self.invocation.directory, listeners)
     }
 
@@ -328,6 +362,11 @@ impl Site for House<'_> {
     }
 
     fn serving(&mut self) {
+        if let Some(heir) = self.heir.take()
+            && let Err(error) = File::from(heir).write_all(b"1")
+        {
+            log::debug!("the old master has gone: {error}");
+        }
         let Some(settings) = &self.current else { return };
         let app = settings.wsgi_app.as_deref().unwrap_or_default();
         let mut places: Vec<String> = self.inherited.iter().map(ToString::to_string).collect();
@@ -388,6 +427,22 @@ fn refusal(code: i32, message: String) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_of_another_form_is_not_used() {
+        let pair = |names: &[String]| {
+            let (put, take) = serve_net::hand_off().expect("socketpair");
+            known(names.iter().cloned().zip([put, take]).collect()).is_some()
+        };
+        let ours = hand_off_names();
+        assert!(ours.iter().all(|name| name.starts_with(HAND_OFF)));
+        assert!(pair(&ours));
+        assert!(!pair(&["hand-off 1 put".to_owned(), "hand-off 1 take".to_owned()]));
+        assert!(!pair(&ours[..1]));
+        assert!(!pair(&[]), "an old version passes none");
+    }
+
     /// Two crates that do not know each other must agree.
     #[test]
     fn every_number_of_workers_that_is_accepted_can_be_had() {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use pyo3::Python;
 use serve_config::Settings;
 use serve_http::Limits;
-use serve_net::{AccessLog, Board, Listener, Reactor};
+use serve_net::{AccessLog, Board, Company, Listener, Reactor};
 use serve_python::sync::{Control, Options, Order};
 use serve_python::{App, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
@@ -90,9 +90,9 @@ fn serve(
     let access = settings.accesslog.as_ref().map(|_| AccessLog::new(&logger::ACCESS));
     let broken = |error| format!("the event loop cannot start: {error}");
     let mut reactor = Reactor::new(reactor_options(settings), listeners, access).map_err(broken)?;
-    // A worker that is the only one would take what it has put.
-    if let (Ok([put, take]), true) = (<[OwnedFd; 2]>::try_from(pair), options.multiprocess) {
-        reactor.share(put, take).map_err(broken)?;
+    let company = if options.multiprocess { Company::Some } else { Company::None };
+    if let Ok([put, take]) = <[OwnedFd; 2]>::try_from(pair) {
+        reactor.share(put, take, company).map_err(broken)?;
     }
     let board = Arc::new(Seat(link.slot()));
     serve_python::sync::run(py, app, reactor, &options, board, &mut Master { link })

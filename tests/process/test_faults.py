@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE, descriptors, is_in_state, read_stat, wait_until
+from harness import PATIENCE, Log, descriptors, is_in_state, read_stat, wait_until
 from servers import GATED, WHO
 
 ERROR = r" error: "
@@ -90,9 +90,6 @@ def test_a_server_that_was_suspended_kills_nobody(serve):
     """As a laptop's lid does it: for longer than the timeout and what comes on top of it."""
     server = serve(GATED, "--timeout", "0.5").gate()
     (worker,) = server.worker_pids()
-    # A master that is stopped in the middle of its work would not know that it overslept.
-    server.log.wait("serves main:app")
-    asleep(server.pid)
     with server.connect() as client:
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         server.out.wait("began")
@@ -108,6 +105,31 @@ def test_a_server_that_was_suspended_kills_nobody(serve):
         assert client.recv(65536).startswith(b"HTTP/1.1 504 ")
     assert server.served_by() == worker
     assert server.log.count(r"stuck|killed|died") == 0
+
+
+def test_a_server_that_was_suspended_in_the_middle_of_its_work_kills_nobody(serve):
+    """Opening a log that is a FIFO lasts until somebody reads it."""
+    options = ["--timeout", "0.5", "--error-logfile", "log"]
+    server = serve(GATED, *options, start=False).gate().launch()
+    path, old = server.cwd / "log", server.cwd / "old"
+    worker = serves(server)
+    path.rename(old)
+    os.mkfifo(path)
+    with server.connect() as client:
+        client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.out.wait("began")
+        os.kill(worker, signal.SIGSTOP)
+        wait_until(lambda: is_in_state(worker, "T"), "the process to stop")
+        server.signal(signal.SIGUSR1)
+        wait_until(lambda: "reopening logs" in old.read_text(), "the master to reopen its log")
+        time.sleep(7)
+        # Its thread reads until the server has gone.
+        log = Log(path.open(errors="replace"))
+        log.wait(r"the master was stopped or suspended: for \S+ nobody is found too slow")
+        os.kill(worker, signal.SIGCONT)
+        assert client.recv(65536).startswith(b"HTTP/1.1 504 ")
+    assert server.served_by() == worker
+    assert log.count(r"stuck|killed|died") == 0
 
 
 # ---- systemd

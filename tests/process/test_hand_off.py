@@ -1,6 +1,7 @@
 """Requests do not wait behind a busy worker while another is idle."""
 
 import os
+import signal
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -104,21 +105,24 @@ def three_rounds(connections):
     return took / (3 * len(connections) * 0.05 / 4)
 
 
-def test_a_reload_leaves_idle_connections_open(serve):
+@pytest.mark.parametrize("before, after", [(2, 2), (1, 1), (2, 1), (1, 2)])
+def test_a_reload_leaves_idle_connections_open(serve, before, after):
     """They go to the successors; the client notices nothing."""
-    import signal
-
-    server = serve(BUSY, workers=2)
+    server = serve(None, "-c", "conf.py", workers=None, start=False)
+    server.write("main.py", BUSY)
+    server.write("conf.py", f"workers = {before}\n")
+    server.start(workers=before)
     connections = [server.http() for _ in range(8)]
-    before = set()
+    old = set()
     for connection in connections:
         connection.request("GET", "/")
-        before.add(int(connection.getresponse().read()))
+        old.add(int(connection.getresponse().read()))
     sockets = [connection.sock for connection in connections]
+    server.write("conf.py", f"workers = {after}\n")
     server.signal(signal.SIGHUP)
     server.log.wait(r"gen=2 serves")
-    server.log.wait(r"gen=1 left", count=2)
+    server.log.wait(r"gen=1 left", count=before)
     for connection in connections:
         connection.request("GET", "/")
-        assert int(connection.getresponse().read()) not in before
+        assert int(connection.getresponse().read()) not in old
     assert [connection.sock for connection in connections] == sockets

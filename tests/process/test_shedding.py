@@ -1,5 +1,6 @@
 """What waits too long, or in too long a row, or for a client that has gone, is not run."""
 
+import os
 import re
 import select
 import time
@@ -45,20 +46,25 @@ def answer(connection):
 
 @pytest.fixture
 def busy(serve):
-    """Makes servers whose one worker is busy, and clients that it has accepted before."""
+    """Makes servers whose workers are busy, and clients that they have accepted before.
+
+    Of the clients, the first ones have the requests that run.
+    """
     clients = []
 
-    def make(count, *options):
-        server = serve(APP, *options).gate()
+    def make(count, *options, workers=1):
+        server = serve(APP, *options, workers=workers).gate()
         accepted = [server.connect() for _ in range(count)]
         clients.extend(accepted)
         for client in accepted:
             ask(client, "/first")
             assert answer(client)[0] == 200
-        clients.append(server.connect())
-        ask(clients[-1], "/wait")
-        server.out.wait("began")
-        return server, clients[-1], *accepted
+        running = [server.connect() for _ in range(workers)]
+        clients.extend(running)
+        for number, client in enumerate(running, 1):
+            ask(client, "/wait")
+            server.out.wait("began", count=number)
+        return server, *running, *accepted
 
     yield make
     for client in clients:
@@ -124,3 +130,86 @@ def test_a_request_whose_client_has_gone_while_it_waited_is_not_run(busy):
     assert "/gone" not in paths(server)
     assert "/stays" in paths(server)
     server.log.wait(r"client=127\S+ has gone after \S+; its request is not run")
+
+
+# ---- on the way between workers, and before it is accepted
+
+
+def let_go(server, *running):
+    """Opens the gate until these are answered; their statuses."""
+    gate = os.open(server.cwd / "gate", os.O_RDWR)
+    try:
+        return [answer(client)[0] for client in running]
+    finally:
+        os.close(gate)
+
+
+def test_queue_timeout_reaches_what_was_handed_over(busy):
+    server, first, second, *clients = busy(6, "--queue-timeout", "0.4", workers=2)
+    begun = time.monotonic()
+    for number, client in enumerate(clients):
+        ask(client, f"/queued/{number}")
+    for client in clients:
+        check_is_shed(client)
+    assert time.monotonic() - begun >= 0.4
+    assert let_go(server, first, second) == [200, 200]
+    assert not [path for path in paths(server) if path.startswith("/queued")]
+
+
+def test_queue_limit_reaches_what_was_handed_over(busy):
+    server, first, second, *clients = busy(20, "--queue-limit", "3", workers=2)
+    for number, client in enumerate(clients):
+        ask(client, f"/queued/{number}")
+    # Three in each worker, three between them; and two that looked at the same moment.
+    shed = []
+    while len(shed) < 20 - 3 * 3 - 1:
+        left = [client for client in clients if client not in shed]
+        found = select.select(left, [], [], 10)[0]
+        assert found, f"{len(shed)} are shed"
+        for client in found:
+            check_is_shed(client)
+        shed += found
+    assert let_go(server, first, second) == [200, 200]
+    left = [client for client in clients if client not in shed]
+    served = [answer(client)[0] for client in left].count(200)
+    assert served >= 3
+    assert len([path for path in paths(server) if path.startswith("/queued")]) == served
+
+
+def test_a_request_whose_client_has_gone_while_it_was_handed_over_is_not_run(busy):
+    server, first, second, gone, stays, proof = busy(3, "--log-level", "debug", workers=2)
+    ask(gone, "/gone")
+    ask(stays, "/stays")
+    gone.close()
+    proof.sendall(b"nonsense\r\n\r\n")
+    assert answer(proof)[0] == 400
+    time.sleep(0.2)
+    assert let_go(server, first, second) == [200, 200]
+    assert answer(stays)[0] == 200
+    server.log.wait(r"client=127\S+ has gone after \S+; its request is not run")
+    assert "/gone" not in paths(server)
+
+
+def test_a_request_whose_client_has_gone_before_it_was_accepted_is_not_run(busy):
+    server, running = busy(0, "--log-level", "debug")
+    with server.connect() as gone:
+        ask(gone, "/gone")
+    with server.connect() as stays:
+        ask(stays, "/stays")
+        time.sleep(0.3)
+        server.open_gate()
+        assert answer(running)[0] == 200
+        assert answer(stays)[0] == 200
+    server.log.wait(r"client=127\S+ has gone after \S+; its request is not run")
+    assert "/gone" not in paths(server)
+
+
+def test_queue_timeout_counts_the_time_before_a_connection_is_accepted(busy):
+    server, running = busy(0, "--queue-timeout", "0.4")
+    with server.connect() as late:
+        ask(late, "/late")
+        time.sleep(0.6)
+        server.open_gate()
+        check_is_shed(late)
+    assert answer(running)[0] == 200
+    assert "/late" not in paths(server)

@@ -3,9 +3,10 @@
 import os
 import signal
 import socket
-import threading
 
+import pytest
 from harness import wait_until
+from load import Load
 from servers import WHO
 
 
@@ -18,36 +19,12 @@ def upgrade(server):
     return int(server.log.wait(serves, count=before + 1)[1])
 
 
-class Load:
-    """A kept-alive and a closing client that ask all the time."""
-
-    def __init__(self, server):
-        self.answers, self.failures, self._over = 0, [], threading.Event()
-        kinds = [{}, {"Connection": "close"}]
-        self._threads = [threading.Thread(target=self._ask, args=(server, kind)) for kind in kinds]
-
-    def _ask(self, server, headers):
-        connection = server.http()
-        while not self._over.is_set():
-            try:
-                connection.request("GET", "/", headers=headers)
-                response = connection.getresponse()
-                response.read()
-            except OSError as error:
-                self.failures.append(error)
-                connection.close()
-                continue
-            self.answers += response.status == 200
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+def text(path):
+    """What a file says; None while it is not there, as the pidfile between two masters."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
 
 
 def test_the_new_master_takes_over_without_a_lost_request(serve):
@@ -59,16 +36,47 @@ def test_the_new_master_takes_over_without_a_lost_request(serve):
         assert pidfile.with_suffix(".2").read_text() == f"{new}\n"
         server.signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
-        # The old master removes its own before the new one renames its.
-        server.log.wait(r"the old master has gone; this one is the server now")
-        assert pidfile.read_text() == f"{new}\n"
-        seen = load.answers
-        wait_until(lambda: load.answers > seen + 50, "the new master to answer")
+        wait_until(lambda: text(pidfile) == f"{new}\n", "the new master to be the server")
+        load.wait_for_answers(50)
     assert load.failures == []
     assert not pidfile.with_suffix(".2").exists()
     os.kill(new, signal.SIGTERM)
     wait_until(lambda: not server.session(), "the new master to end")
     assert not pidfile.exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_idle_connections_survive_the_upgrade(serve, workers):
+    server = serve(WHO, workers=workers)
+    connections = [server.http() for _ in range(8)]
+    before = set()
+    for connection in connections:
+        connection.request("GET", "/")
+        before.add(int(connection.getresponse().read()))
+    sockets = [connection.sock for connection in connections]
+    new = upgrade(server)
+    server.signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    for connection in connections:
+        connection.request("GET", "/")
+        assert int(connection.getresponse().read()) not in before
+    assert [connection.sock for connection in connections] == sockets
+    os.kill(new, signal.SIGTERM)
+    wait_until(lambda: not server.session(), "the new master to end")
+
+
+def test_a_stop_before_the_new_master_serves_leaves_nothing_to_it(serve):
+    """It might never serve: what it was left would be lost."""
+    server = serve(WHO, workers=2).gate()
+    server.write("main.py", "print('hangs', flush=True)\nopen('gate').close()\n")
+    connection = server.http()
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    server.signal(signal.SIGUSR2)
+    server.out.wait("hangs")
+    server.signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    assert connection.sock.recv(1) == b""
 
 
 def test_term_to_the_new_master_backs_out(serve):
@@ -77,8 +85,7 @@ def test_term_to_the_new_master_backs_out(serve):
         new = upgrade(server)
         os.kill(new, signal.SIGTERM)
         server.log.wait(rf"new master pid={new} has gone")
-        seen = load.answers
-        wait_until(lambda: load.answers > seen + 50, "the old master to answer")
+        load.wait_for_answers(50)
     assert load.failures == []
     assert (server.cwd / "pid").read_text() == f"{server.pid}\n"
     # The socket in the file system is the old one's again.

@@ -361,11 +361,8 @@ impl Conn {
     }
 
     fn request_complete(&mut self, core: &mut Core) {
-        self.phase = Phase::Waiting { since: core.now };
         self.deadline.clear();
-        if let Some(timeout) = core.options.queue_timeout {
-            self.arm(core, Timer::Queue, core.now + timeout);
-        }
+        self.wait(core, core.now);
         self.number = self.number.wrapping_add(1);
         core.ready.push_back(Exchange {
             id: ExchangeId { key: self.key, serial: self.serial, number: self.number },

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::Address;
+use crate::{Address, info};
 
 /// A bound, listening, non-blocking, close-on-exec socket.
 #[derive(Debug)]
@@ -213,23 +213,10 @@ impl Acceptor {
     /// How many connections wait in the queue; `None` where the kernel does not
     /// say, as of a unix socket.
     pub(crate) fn queued(&self) -> Option<usize> {
-        let Self::Tcp(listener) = self else { return None };
-        // SAFETY: plain numbers, for which all zero is a value.
-        let mut info: nix::libc::tcp_info = unsafe { std::mem::zeroed() };
-        let mut size = u32::try_from(size_of_val(&info)).ok()?;
-        // SAFETY: the pointers are to live values of the sizes they claim. Neither
-        // nix nor socket2 has this option.
-        let failed = unsafe {
-            nix::libc::getsockopt(
-                listener.as_raw_fd(),
-                nix::libc::IPPROTO_TCP,
-                nix::libc::TCP_INFO,
-                (&raw mut info).cast(),
-                &raw mut size,
-            )
-        };
-        // Of a listener, this field is the length of its queue (tcp_get_info).
-        (failed == 0).then(|| usize::try_from(info.tcpi_unacked).unwrap_or(usize::MAX))
+        match self {
+            Self::Tcp(listener) => info::queued(listener),
+            Self::Unix(_) => None,
+        }
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {

@@ -27,8 +27,8 @@ pub struct Options {
     /// Requests the application may have at the same time; connections are only
     /// accepted while one is free.
     pub slots: usize,
-    /// A complete request that would be one more than so many to wait for a slot
-    /// is answered 503.
+    /// No more complete requests than that are put into the pair, and one that
+    /// would be one more to wait here is answered 503.
     pub queue_limit: Option<usize>,
     /// So is one that has waited so long.
     pub queue_timeout: Option<Duration>,

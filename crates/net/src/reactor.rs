@@ -26,7 +26,7 @@ use crate::core::{Core, Drain, Pending};
 use crate::counters::Counters;
 use crate::gateway::{Exchange, ExchangeId, Sent};
 use crate::handle::Handle;
-use crate::handoff::{Inflow, Put};
+use crate::handoff::{HandOff, Inflow, Put};
 use crate::listen::{Acceptor, Listener, Local};
 use crate::options::Options;
 
@@ -68,8 +68,6 @@ pub struct Reactor {
     accept_again: Option<Instant>,
     /// When descriptors were last missing, in the current episode of it.
     short: Option<Instant>,
-    /// When to try again to leave connections to heirs.
-    put_again: Option<Instant>,
 }
 
 /// A listener, and whether its queue may hold a connection.
@@ -138,7 +136,6 @@ impl Reactor {
             accepts: ACCEPTS,
             accept_again: None,
             short: None,
-            put_again: None,
         })
     }
 
@@ -154,7 +151,8 @@ impl Reactor {
         if self.busy() {
             return Some(self.core.now);
         }
-        [self.core.timers.next(), self.accept_again, self.put_again].into_iter().flatten().min()
+        let shared = self.core.hand_off.as_ref().and_then(HandOff::due);
+        [self.core.timers.next(), self.accept_again, shared].into_iter().flatten().min()
     }
 
     /// A way in for other threads.

@@ -11,6 +11,8 @@ use nix::sys::uio::writev;
 use nix::unistd::read;
 use socket2::SockRef;
 
+use crate::info;
+
 /// Non-blocking; closed when dropped.
 #[derive(Debug)]
 pub(crate) struct Stream(OwnedFd);
@@ -52,6 +54,11 @@ impl Stream {
         let mut byte = [0];
         let peeked = moved(|| recv(self.0.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK));
         matches!(peeked, Moved::Bytes(0) | Moved::Gone)
+    }
+
+    /// How long ago the last byte came; `None` if this is not TCP.
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
+        info::silent_for(&self.0)
     }
 
     /// Sends up to `count` bytes of `file` from `offset` (sendfile(2)).

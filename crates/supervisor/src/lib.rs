@@ -11,6 +11,7 @@
 //! Who may call: [`run`] is called once, by a process with one thread, because it forks.
 
 mod cgroup;
+mod clock;
 mod daemon;
 mod death;
 mod error;

@@ -10,6 +10,7 @@
 //! No field has a `Drop` with an effect outside this process: a child drops its copy of all this.
 
 mod health;
+mod succession;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -25,6 +26,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, getpid, pipe2};
 
 use crate::cgroup::OomKills;
+use crate::clock::{Clock, Lapse};
 use crate::link::{MoldLink, ToMaster, ToMold};
 use crate::memory::Scales;
 use crate::mold::Settings;
@@ -35,7 +37,7 @@ use crate::signals::{self, Signals};
 use crate::site;
 use crate::sys::{self, Blocked};
 use crate::table::{Action, Child, Event, Refusal, Table};
-use crate::upgrade::{self, Started};
+use crate::upgrade::Started;
 use crate::wire::{self, Received, Socket};
 use crate::worker::{Ms, WorkerId};
 use crate::{Error, Options, Site};
@@ -88,8 +90,6 @@ enum End {
 const SIGNALS: Token = Token(0);
 /// Above the molds' tokens.
 const PREDECESSOR: Token = Token(usize::MAX - 1);
-/// Waking this long after the deadline is no matter of a busy machine: the master was stopped.
-const OVERSLEPT: Ms = 1_000;
 /// Above the workers' tokens.
 const MOLDS: usize = 1 << 16;
 
@@ -106,6 +106,7 @@ struct Master<'a> {
     site: &'a mut dyn Site,
     scoreboard: Scoreboard,
     poll: Poll,
+    clock: Clock,
     signals: Signals,
     /// Read by every child; the write end is the master's alone, and its EOF the master's death.
     lifeline: (OwnedFd, OwnedFd),
@@ -148,6 +149,7 @@ impl<'a> Master<'a> {
             site,
             scoreboard,
             poll,
+            clock: Clock::new(monotonic_ms()),
             signals,
             lifeline,
             predecessor,
@@ -168,23 +170,22 @@ impl<'a> Master<'a> {
             if let ControlFlow::Break(end) = self.turn(&ready) {
                 return Ok(end);
             }
-            let now = monotonic_ms();
             let deadline =
                 [self.table.deadline(), self.pulse, self.notify.due()].into_iter().flatten().min();
-            let wait = deadline.map(|deadline| Duration::from_millis(deadline.saturating_sub(now)));
+            self.clock.sleep(deadline);
+            let left = |deadline: Ms| deadline.saturating_sub(monotonic_ms());
+            let wait = deadline.map(|deadline| Duration::from_millis(left(deadline)));
             match self.poll.poll(&mut ready, wait) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     return Err(Error::io("poll")(error));
                 }
                 _ => {}
             }
-            if deadline.is_some_and(|deadline| monotonic_ms() > deadline + OVERSLEPT) {
-                self.events.push_back(Event::Overslept);
-            }
         }
     }
 
     fn turn(&mut self, ready: &Events) -> ControlFlow<End> {
+        self.hear_new_master();
         self.step()?;
         for event in ready {
             match event.token() {
@@ -212,12 +213,15 @@ impl<'a> Master<'a> {
 
     /// Tells the table what was heard, and does what it says, until there is nothing new.
     fn step(&mut self) -> ControlFlow<End> {
-        while let Some(event) = self.events.pop_front() {
-            for action in self.table.step(monotonic_ms(), event) {
+        loop {
+            if self.clock.look(monotonic_ms()) == Lapse::Away {
+                self.events.push_front(Event::Overslept);
+            }
+            let Some(event) = self.events.pop_front() else { return ControlFlow::Continue(()) };
+            for action in self.table.step(self.clock.now(), event) {
                 self.perform(action)?;
             }
         }
-        ControlFlow::Continue(())
     }
 
     fn hear_signals(&mut self) -> ControlFlow<End> {
@@ -374,36 +378,6 @@ impl<'a> Master<'a> {
             Action::Exit(code) => return ControlFlow::Break(End::Exit(code)),
         }
         ControlFlow::Continue(())
-    }
-
-    /// The service goes on without this process if a new master is there.
-    fn say_goodbye(&mut self) {
-        match self.table.new_master() {
-            Some(pid) => self.notify.main_pid(pid),
-            None => self.notify.stopping(),
-        }
-    }
-
-    fn upgrade(&mut self) -> Result<Event, String> {
-        if self.predecessor.is_some() {
-            return Err("the old master of the last upgrade is still there".to_owned());
-        }
-        let started = upgrade::start(self.site.upgrade()?, &self.lifeline.0);
-        let started = started.map_err(|error| error.to_string())?;
-        let pid = started.pid;
-        self.started = Some(started);
-        self.site.upgraded(pid);
-        Ok(Event::Upgraded { pid })
-    }
-
-    /// The old master has gone: nothing is ever written to its lifeline.
-    fn take_over(&mut self) {
-        if let Some(lifeline) = self.predecessor.take() {
-            self.unwatch(lifeline.as_raw_fd());
-            log::info!("the old master has gone; this one is the server now");
-            self.notify.main_pid(getpid());
-            self.site.promoted();
-        }
     }
 
     fn fork_mold(&mut self, generation: u32) -> ControlFlow<End> {

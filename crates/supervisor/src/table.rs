@@ -115,6 +115,8 @@ pub(crate) enum Event {
     NotUpgraded {
         message: String,
     },
+    /// The new master has said so.
+    NewMasterServes,
     /// The master woke long after it should have: it was stopped or suspended, and perhaps all
     /// others with it.
     Overslept,
@@ -340,6 +342,7 @@ impl Table {
             Event::Signal { signal, from } => self.signal(now, signal, from),
             Event::Upgraded { pid } => self.upgraded(pid),
             Event::NotUpgraded { message } => self.not_upgraded(&message),
+            Event::NewMasterServes => self.new_master_serves(),
             Event::Overslept => self.be_patient(now),
             Event::Tick => {}
         }

@@ -75,6 +75,8 @@ fn find(name: &OsStr, directory: &Path, path: Option<&OsStr>) -> Option<PathBuf>
 struct Passed {
     master: i32,
     lifeline: RawFd,
+    /// Not known to every version.
+    ready: Option<RawFd>,
     listeners: Vec<(String, RawFd)>,
 }
 
@@ -85,9 +87,16 @@ pub(crate) struct Started {
     program: PathBuf,
     /// The errno of execve(2), if it failed.
     failure: OwnedFd,
+    /// Its word that it serves.
+    ready: OwnedFd,
 }
 
 impl Started {
+    /// Whether it has just said that it serves, and that connections can be left to it.
+    pub(crate) fn serves(&self) -> bool {
+        read(&self.ready, &mut [0]) == Ok(1)
+    }
+
     /// Why the new master, which has ended, never began.
     pub(crate) fn failure(&self) -> Option<String> {
         let mut errno = [0; 4];
@@ -100,21 +109,25 @@ impl Started {
 /// Starts a new master. `lifeline` ends when this process does.
 pub(crate) fn start(launch: Launch, lifeline: &OwnedFd) -> Result<Started, Error> {
     let Launch { program, arguments, directory, listeners } = launch;
+    let pipe = || {
+        pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .map_err(Error::system("make a pipe for a new master"))
+    };
+    let ((failure, tell), (ready, say_ready)) = (pipe()?, pipe()?);
     let passed = Passed {
         master: getpid().as_raw(),
         lifeline: lifeline.as_raw_fd(),
+        ready: Some(say_ready.as_raw_fd()),
         listeners: listeners.iter().map(|(name, fd)| (name.clone(), fd.as_raw_fd())).collect(),
     };
     let passed = serde_json::to_string(&passed).map_err(|error| Error::Link(error.to_string()))?;
     let file = c_string(program.clone().into_os_string())?;
     let arguments = arguments.into_iter().map(c_string).collect::<Result<Vec<_>, _>>()?;
     let environment = environment(&passed)?;
-    let (failure, tell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-        .map_err(Error::system("make a pipe for a new master"))?;
     let blocked = Blocked::all();
     match sys::fork(&blocked) {
         Ok(ForkResult::Child) => {
-            let keep = listeners.iter().map(|(_, fd)| fd).chain([lifeline]);
+            let keep = listeners.iter().map(|(_, fd)| fd).chain([lifeline, &say_ready]);
             sys::default_signals();
             sys::unblock_all();
             let executed = keep
@@ -129,7 +142,7 @@ pub(crate) fn start(launch: Launch, lifeline: &OwnedFd) -> Result<Started, Error
         }
         Ok(ForkResult::Parent { child }) => {
             blocked.restore();
-            Ok(Started { pid: child, program, failure })
+            Ok(Started { pid: child, program, failure, ready })
         }
         Err(errno) => {
             blocked.restore();
@@ -162,6 +175,9 @@ pub struct Inherited {
     pub listeners: Vec<(String, OwnedFd)>,
     /// Readable when the old master has gone; for [`Site::predecessor`](crate::Site::predecessor).
     pub lifeline: OwnedFd,
+    /// Where the old master hears, by one byte, that this one serves, and that idle connections can
+    /// be left to its workers. Closed without a word: that they cannot.
+    pub ready: Option<OwnedFd>,
 }
 
 impl Inherited {
@@ -182,10 +198,12 @@ impl Inherited {
     fn adopt(passed: Passed) -> Result<Self, Error> {
         let (names, mut fds): (Vec<String>, Vec<RawFd>) = passed.listeners.into_iter().unzip();
         fds.push(passed.lifeline);
+        fds.extend(passed.ready);
         let mut fds = sys::adopt(&fds).map_err(Error::system("take over descriptors (fcntl)"))?;
-        let lifeline = fds.pop().expect("it was pushed last");
+        let ready = passed.ready.and_then(|_| fds.pop());
+        let lifeline = fds.pop().expect("it was pushed before");
         let listeners = names.into_iter().zip(fds).collect();
-        Ok(Self { master: Pid::from_raw(passed.master), listeners, lifeline })
+        Ok(Self { master: Pid::from_raw(passed.master), listeners, lifeline, ready })
     }
 }
 
@@ -223,6 +241,7 @@ mod tests {
         let text = r#"{"master":700,"lifeline":5,"listeners":[["unix:/a b",4]]}"#;
         assert!(parse(text, Pid::from_raw(701)).is_none());
         let passed = parse(text, Pid::from_raw(700)).unwrap();
+        assert_eq!(passed.ready, None, "an old version has no such thing");
         assert_eq!(passed.listeners, [("unix:/a b".to_owned(), 4)]);
         assert!(parse("nonsense", Pid::from_raw(700)).is_none());
     }

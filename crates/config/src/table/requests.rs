@@ -179,9 +179,9 @@ pub(super) const ROWS: &[Row] = &[
         default: Some("0"),
         group: LIMITS,
         summary: "Most requests that may wait for a worker; 0 is unlimited",
-        details: "When this many whole requests wait for the application in a worker, a further one is \
-            answered with 503 and `Retry-After` at once. Requests that are handed over to other \
-            workers do not count. 0 means unlimited.",
+        details: "When this many whole requests wait for the application in a worker, and this many \
+            are handed over and wait for any worker, a further one is answered with 503 and \
+            `Retry-After` at once. 0 means unlimited.",
         gunicorn: "gunicorn does not have it.",
     },
     Row {
@@ -194,8 +194,8 @@ pub(super) const ROWS: &[Row] = &[
         group: LIMITS,
         summary: "Longest wait of a request for a worker; 0 is unlimited",
         details: "A whole request that has waited this long for the application is answered with 503 \
-            and `Retry-After`, and does not reach it. The time of a request that is handed over \
-            to another worker does not count. 0 means unlimited.",
+            and `Retry-After`, and does not reach it. The time begins with its last byte; on a \
+            unix socket not before its connection is accepted. 0 means unlimited.",
         gunicorn: "gunicorn does not have it.",
     },
     Row {

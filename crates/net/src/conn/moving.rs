@@ -10,14 +10,32 @@ use serve_http::Framing;
 use super::{Conn, Phase};
 use crate::body::Body;
 use crate::core::Core;
-use crate::gateway::Exchange;
-use crate::handoff::{MOST, Put};
+use crate::gateway::{Exchange, Peer};
+use crate::handoff::{MOST, Put, Wait};
 
 impl Conn {
-    /// Begins, with what another worker has received already.
-    pub(crate) fn begin_with(&mut self, core: &mut Core, received: Vec<u8>) {
+    /// Begins, with what another worker has received already. Its request has
+    /// waited since then, or since it came: in the queue of a listener, where
+    /// nobody looked at it.
+    pub(crate) fn begin_with(&mut self, core: &mut Core, received: Vec<u8>, wait: Wait) {
         self.input = received;
         self.pump(core);
+        if matches!(self.phase, Phase::Waiting { .. }) {
+            let since = match wait {
+                Wait::Since(since) => since,
+                Wait::Idle => self.last_input(core),
+            };
+            self.wait(core, since);
+        }
+    }
+
+    /// When the client's last byte came, as far as the kernel tells.
+    fn last_input(&self, core: &Core) -> Instant {
+        let silent = match self.peer {
+            Peer::Tcp(_) => self.stream.silent_for(),
+            Peer::Unix => None,
+        };
+        core.now.checked_sub(silent.unwrap_or_default()).unwrap_or(core.now)
     }
 
     /// Until when an idle connection may stay; `None` if it is not idle, or no
@@ -32,15 +50,13 @@ impl Conn {
         if self.phase != Phase::Idle {
             return Put::Stays;
         }
-        self.put_with(core, &[])
+        self.put_with(core, &[], Wait::Idle)
     }
 
     /// Puts a connection with its complete request.
     pub(crate) fn put_request(&mut self, core: &mut Core, exchange: &Exchange) -> Put {
         let Body::Memory(body) = &exchange.body else { return Put::Stays };
-        if !self.waits(exchange.id) {
-            return Put::Stays;
-        }
+        let Some(since) = self.waits(exchange.id) else { return Put::Stays };
         let head = self.http.head();
         let (mut size, end): (_, &[u8]) = match head.framing() {
             Framing::None | Framing::Length(_) => (Vec::new(), b""),
@@ -52,10 +68,10 @@ impl Conn {
             write!(size, "{:x}\r\n", body.len()).expect("writing to memory does not fail");
         }
         let head = head.received().to_vec();
-        self.put_with(core, &[&head, &size, body, end])
+        self.put_with(core, &[&head, &size, body, end], Wait::Since(since))
     }
 
-    fn put_with(&mut self, core: &mut Core, request: &[&[u8]]) -> Put {
+    fn put_with(&mut self, core: &mut Core, request: &[&[u8]], wait: Wait) -> Put {
         let Some(hand_off) = &core.hand_off else { return Put::Stays };
         let mut parts = request.to_vec();
         parts.push(&self.input);
@@ -63,8 +79,12 @@ impl Conn {
         if len > MOST || !self.out.is_empty() {
             return Put::Stays;
         }
+        let limit = core.options.queue_limit.filter(|_| wait != Wait::Idle);
+        if limit.is_some_and(|limit| hand_off.waiting() >= limit) {
+            return Put::Full;
+        }
         let fd = self.stream.raw_fd();
-        let put = hand_off.put(fd, &parts);
+        let put = hand_off.put(fd, &parts, wait);
         if put == Put::Done {
             // The poller knows the socket, which lives on in another process: it
             // would go on reporting it here, under a key that may be another's.

@@ -11,6 +11,7 @@ use mio::unix::SourceFd;
 use super::Reactor;
 use crate::conn::Conn;
 use crate::core::Drain;
+use crate::handoff::Wait;
 
 /// Connections taken from the queue of a listener that is being closed, where
 /// its length is not known.
@@ -43,7 +44,7 @@ impl Reactor {
             Ok((fd, peer)) => {
                 self.core.counters.accepted += 1;
                 self.recovered();
-                self.open(fd, peer, index, Vec::new());
+                self.open(fd, peer, index, Vec::new(), Wait::Idle);
                 if self.core.drain != Drain::No {
                     self.count_down(index);
                 }
@@ -119,12 +120,13 @@ impl Reactor {
         peer: Option<SocketAddr>,
         listener: usize,
         received: Vec<u8>,
+        wait: Wait,
     ) {
         self.serial = self.serial.wrapping_add(1);
         let entry = self.conns.vacant_entry();
         let key = entry.key();
         entry.insert(Conn::new(&self.core, fd, peer, listener, key, self.serial));
-        self.on_conn(key, |conn, core| conn.begin_with(core, received));
+        self.on_conn(key, |conn, core| conn.begin_with(core, received, wait));
     }
 
     fn shut(&mut self, index: usize) {

@@ -15,10 +15,9 @@ use super::{Reactor, TAKE};
 use crate::conn::Conn;
 use crate::core::{Core, Drain};
 use crate::gateway::Exchange;
-use crate::handoff::{HandOff, Inflow, Put};
+use crate::handoff::{Company, HandOff, Inflow, Put, Taken, Wait};
 
-/// How long to wait for room in a full pair, while connections are left to
-/// heirs.
+/// How long to wait for room in a full pair.
 const PUT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Who is there for the connections of a reactor that drains.
@@ -33,12 +32,13 @@ pub enum Heirs {
 impl Reactor {
     /// Shares connections with all workers that have the same pair
     /// ([`crate::hand_off`]): requests that have to wait here are put, and taken
-    /// by whoever has a slot. Not for a worker that is the only one.
+    /// by whoever has a slot. A worker without company would take them itself,
+    /// and only leaves its connections to heirs.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
-    pub fn share(&mut self, put: OwnedFd, take: OwnedFd) -> io::Result<()> {
-        let hand_off = HandOff::new(put, take);
+    pub fn share(&mut self, put: OwnedFd, take: OwnedFd, company: Company) -> io::Result<()> {
+        let hand_off = HandOff::new(put, take, company);
         let fd = hand_off.take_fd();
         self.poll.registry().register(&mut SourceFd(&fd), TAKE, Interest::READABLE)?;
         self.core.hand_off = Some(hand_off);
@@ -49,7 +49,12 @@ impl Reactor {
     /// move, or finds no room, stays. [`Reactor::settle`] does so while no slot
     /// is free.
     pub fn offload(&mut self) {
-        if self.core.hand_off.is_none() || self.core.drain.heirs() == Some(Heirs::None) {
+        let company = self.core.hand_off.as_ref().map_or(Company::None, |pair| pair.company);
+        let anybody = match self.core.drain {
+            Drain::No => company == Company::Some,
+            Drain::Since { heirs, .. } => heirs == Heirs::Some,
+        };
+        if !anybody {
             return;
         }
         let mut kept = VecDeque::new();
@@ -64,6 +69,9 @@ impl Reactor {
         }
         kept.append(&mut self.core.ready);
         self.core.ready = kept;
+        if put == Put::Full {
+            self.put_again();
+        }
     }
 
     /// No more connections than are queued now. With `heirs`, idle connections
@@ -88,7 +96,7 @@ impl Reactor {
                 Heirs::Some => Inflow::Shut,
                 Heirs::None => Inflow::Ready,
             };
-            self.put_again = (heirs == Heirs::Some).then_some(now);
+            hand_off.put_again = (heirs == Heirs::Some).then_some(now);
         }
         for (_, conn) in &mut self.conns {
             conn.drain(&mut self.core, idle_until);
@@ -101,16 +109,22 @@ impl Reactor {
         if !self.may_take() {
             return false;
         }
+        if let Err(error) = self.take_one() {
+            self.cannot_accept(&error);
+        }
+        true
+    }
+
+    fn take_one(&mut self) -> io::Result<()> {
         let taken = match &self.core.hand_off {
             Some(hand_off) => hand_off.take(&mut self.core.inbox),
             None => Ok(None),
         };
-        match taken.map(|found| found.map(|(fd, bytes)| (fd, bytes.to_vec()))) {
-            Ok(Some((fd, bytes))) => self.adopt(fd, bytes),
-            Ok(None) => self.nothing_to_take(),
-            Err(error) => self.cannot_accept(&error),
+        match taken? {
+            Some(taken) => self.adopt(taken),
+            None => self.nothing_to_take(),
         }
-        true
+        Ok(())
     }
 
     fn nothing_to_take(&mut self) {
@@ -122,15 +136,18 @@ impl Reactor {
         }
     }
 
-    fn adopt(&mut self, fd: OwnedFd, bytes: Vec<u8>) {
+    fn adopt(&mut self, taken: Taken) {
+        let Taken { fd, bytes, wait } = taken;
         let socket = SockRef::from(&fd);
         let ends = socket.local_addr().and_then(|local| Ok((local, socket.peer_addr()?)));
-        // Without a peer the client has gone while it was on its way.
-        let Ok((local, peer)) = ends else { return };
-        let peer = peer.as_socket();
-        let listener = self.listener_of(&local);
         self.core.counters.taken += 1;
-        self.open(fd, peer, listener, bytes);
+        let Ok((local, peer)) = ends else {
+            // Without a peer the client has gone while it was on its way.
+            self.core.counters.abandoned += u64::from(wait != Wait::Idle);
+            return;
+        };
+        let listener = self.listener_of(&local);
+        self.open(fd, peer.as_socket(), listener, bytes, wait);
     }
 
     /// The listener that a connection with this end came in by. One that only
@@ -140,16 +157,49 @@ impl Reactor {
     }
 
     /// At the end of a turn: whoever could be served elsewhere is not kept
-    /// waiting here.
+    /// waiting here, and nobody waits for too long.
     pub(super) fn relieve(&mut self) {
-        if !self.has_slot() && !self.core.ready.is_empty() {
+        let now = self.core.now;
+        let may_put = match &mut self.core.hand_off {
+            Some(hand_off) => {
+                hand_off.put_again = hand_off.put_again.filter(|at| *at > now);
+                hand_off.look_again = hand_off.look_again.filter(|at| *at > now);
+                hand_off.put_again.is_none()
+            }
+            None => false,
+        };
+        if !self.has_slot() {
             self.offload();
             self.shed();
+            self.shed_put();
+        } else if let Some(hand_off) = &mut self.core.hand_off {
+            hand_off.look_again = None;
         }
-        if self.core.drain.heirs() == Some(Heirs::Some)
-            && self.put_again.is_none_or(|at| at <= self.core.now)
-        {
+        if may_put && self.core.drain.heirs() == Some(Heirs::Some) {
             self.bequeath();
+        }
+    }
+
+    /// While there is no slot here, there may be none elsewhere either: what was
+    /// put is shed from here when its time is over.
+    fn shed_put(&mut self) {
+        let Some(timeout) = self.core.options.queue_timeout else { return };
+        while let Some(hand_off) = &mut self.core.hand_off
+            && hand_off.inflow != Inflow::Shut
+            && hand_off.look_again.is_none()
+        {
+            match hand_off.first() {
+                None => return,
+                Some(Wait::Since(at)) if self.core.now < at + timeout => {
+                    hand_off.look_again = Some(at + timeout);
+                }
+                // One that only waits for its client may do so here.
+                Some(_) => {
+                    if let Err(error) = self.take_one() {
+                        return self.cannot_accept(&error);
+                    }
+                }
+            }
         }
     }
 
@@ -173,13 +223,18 @@ impl Reactor {
     }
 
     fn bequeath(&mut self) {
-        self.put_again = None;
         let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
         for key in keys {
             if self.move_away(key, |conn, core| conn.put_idle(core)) == Put::Full {
-                self.put_again = Some(self.core.now + PUT_PAUSE);
-                return;
+                return self.put_again();
             }
+        }
+    }
+
+    /// There was no room.
+    fn put_again(&mut self) {
+        if let Some(hand_off) = &mut self.core.hand_off {
+            hand_off.put_again = Some(self.core.now + PUT_PAUSE);
         }
     }
 

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use serve_http::Response;
 use serve_net::{
-    AccessLog, Address, Body, Exchange, ExchangeId, Gateway, Listener, Options, Reactor, Shared,
+    AccessLog, Address, Body, Company, Exchange, ExchangeId, Gateway, Listener, Options, Reactor,
+    Shared, hand_off,
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -141,6 +142,25 @@ impl Rig {
     }
 }
 
+/// The ends that every worker gets a copy of.
+pub(crate) struct Pair(OwnedFd, OwnedFd);
+
+impl Pair {
+    pub(crate) fn new() -> Self {
+        let (put, take) = hand_off().unwrap();
+        Self(put, take)
+    }
+
+    pub(crate) fn share(&self, rig: &Rig) {
+        self.share_with(rig, Company::Some);
+    }
+
+    pub(crate) fn share_with(&self, rig: &Rig, company: Company) {
+        let (put, take) = (self.0.try_clone().unwrap(), self.1.try_clone().unwrap());
+        rig.reactor().share(put, take, company).unwrap();
+    }
+}
+
 /// Any port of the loopback.
 pub(crate) fn tcp() -> Listener {
     Listener::bind(&Address::parse("127.0.0.1:0").unwrap(), 4096, 0).unwrap()
@@ -155,7 +175,7 @@ pub(crate) fn narrow_tcp() -> Listener {
 
 /// Timeouts that do not come, so that a test sets the one it is about.
 pub(crate) fn options() -> Options {
-    Options { slots: 8, ..Options::default() }
+    Options { slots: 8, patience: Duration::from_secs(3600), ..Options::default() }
 }
 
 // ---- applications

@@ -1,11 +1,11 @@
 //! Several reactors that share connections, as the workers of a server do.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serve_net::{Address, Heirs, Listener, Options, hand_off};
+use serve_net::{Address, Company, Heirs, Listener, Options};
 
 use crate::rig::*;
 
@@ -13,21 +13,6 @@ const GRACE: Duration = Duration::from_millis(300);
 
 fn one_slot() -> Options {
     Options { slots: 1, ..options() }
-}
-
-/// The ends that every worker gets a copy of.
-struct Pair(OwnedFd, OwnedFd);
-
-impl Pair {
-    fn new() -> Self {
-        let (put, take) = hand_off().unwrap();
-        Self(put, take)
-    }
-
-    fn share(&self, rig: &Rig) {
-        let (put, take) = (self.0.try_clone().unwrap(), self.1.try_clone().unwrap());
-        rig.reactor().share(put, take).unwrap();
-    }
 }
 
 /// A worker whose application holds what it gets, and one that echoes.
@@ -279,6 +264,31 @@ fn without_heirs_a_busy_worker_keeps_what_it_has() {
     assert_eq!(busy.reactor().counters().handed_over, 0);
     echo(&mut busy.reactor(), running);
     busy.until("the other runs", |_| held.borrow().len() == 1);
+}
+
+/// It would take what it has put; but there may be heirs.
+#[test]
+fn a_worker_without_company_keeps_its_requests_until_it_retires() {
+    let pair = Pair::new();
+    let (held, act) = hold();
+    let mut alone = Rig::new(one_slot(), act);
+    pair.share_with(&alone, Company::None);
+    let (mut kept, mut running) = kept_by_busy(&mut alone, &held);
+    kept.send(get("/next"));
+    for _ in 0..20 {
+        relay(&alone);
+    }
+    assert_eq!(alone.reactor().counters().handed_over, 0);
+    let mut heir = Rig::new(one_slot(), echo);
+    pair.share_with(&heir, Company::None);
+    alone.reactor().drain(Duration::from_secs(60), Heirs::Some);
+    assert_eq!(answered_elsewhere(&alone, &mut heir, &mut kept).status, 200);
+    let id = held.borrow_mut().pop_front().unwrap().id;
+    ok(&mut alone.reactor(), id, b"");
+    assert!(!alone.answer(&mut running).closes());
+    alone.until("it has retired", |rig| rig.reactor().is_drained());
+    running.send(get("/heir"));
+    assert_eq!(heir.answer(&mut running).status, 200);
 }
 
 #[test]

@@ -28,7 +28,8 @@ impl Master<'_> {
 
     /// Looks for workers that are stuck, and notes when to look again.
     pub(super) fn take_pulses(&mut self) {
-        let now = monotonic_ms();
+        // Not later: the master may have been away since, and must hear of that first.
+        let now = self.clock.now();
         self.pulse = None;
         for (worker, timeout) in self.table.watched() {
             let slot = self.scoreboard.slot(worker);

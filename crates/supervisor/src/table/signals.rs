@@ -50,11 +50,12 @@ impl Table {
     pub(super) fn stop(&mut self, now: Ms, why: &str) {
         self.log(Level::Info, format!("{why}: stopping, requests in flight are finished"));
         self.begin_stop(now);
+        let signal = self.farewell();
         for id in self.worker_ids() {
             let generation = self.workers.get(&id).map_or(0, |worker| worker.generation);
             let graceful =
                 self.generation(generation).map_or(0, |generation| generation.settings.graceful);
-            self.stop_worker(id, Signal::SIGTERM, now + graceful);
+            self.stop_worker(id, signal, now + graceful);
         }
     }
 
@@ -135,7 +136,7 @@ impl Table {
         self.log(Level::Info, text);
     }
 
-    fn worker_ids(&self) -> Vec<WorkerId> {
+    pub(super) fn worker_ids(&self) -> Vec<WorkerId> {
         self.workers.keys().copied().collect()
     }
 }

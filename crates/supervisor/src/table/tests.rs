@@ -595,6 +595,29 @@ fn usr2_starts_one_new_master_and_serves_on() {
 }
 
 #[test]
+fn idle_connections_are_left_to_a_new_master_that_serves() {
+    let pid = Pid::from_raw(4_000);
+    for (serves, farewell) in [(true, RETIRE), (false, Signal::SIGTERM)] {
+        let mut script = Script::serving(2);
+        let workers: Vec<Pid> = script.ready(1).into_iter().map(|it| script.pid_of(it)).collect();
+        script.signal(Signal::SIGUSR2);
+        script.step(Event::Upgraded { pid });
+        if serves {
+            script.step(Event::NewMasterServes);
+            assert!(script.logged("new master pid=4000 serves"));
+        }
+        script.signal(Signal::SIGTERM);
+        // If it dies all the same, nobody takes what was left to it.
+        script.step(Event::exited(pid, Ending::Signal(9)));
+        for worker in workers {
+            let mut told = vec![farewell, Signal::SIGTERM];
+            told.dedup();
+            assert_eq!(script.sent(worker), told);
+        }
+    }
+}
+
+#[test]
 fn a_server_that_stops_does_not_wait_for_the_new_master() {
     let mut script = Script::serving(1);
     let mold = script.table.generations[0].mold.pid().unwrap();

@@ -4,10 +4,12 @@
 //! the new one ends first.
 
 use log::Level;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::{Action, Table};
 use crate::death::{Ending, Remains};
+use crate::worker::{Ms, RETIRE};
 
 /// The new master that this one has started.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -17,6 +19,8 @@ pub(super) enum Upgrade {
     /// The rim has not answered yet.
     Asked,
     Running(Pid),
+    /// It serves, and takes the connections that workers leave.
+    Serving(Pid),
 }
 
 impl Table {
@@ -29,7 +33,7 @@ impl Table {
                 return self.push(Action::Upgrade);
             }
             Upgrade::Asked => "a new master is being started".to_owned(),
-            Upgrade::Running(pid) => format!(
+            Upgrade::Running(pid) | Upgrade::Serving(pid) => format!(
                 "the new master pid={pid} is there already; TERM to it backs out, TERM to this one \
                  completes the upgrade"
             ),
@@ -42,24 +46,46 @@ impl Table {
         self.log(Level::Info, format!("new master pid={pid} started; this one serves on"));
     }
 
+    pub(super) fn new_master_serves(&mut self) {
+        if let Upgrade::Running(pid) = self.upgrade {
+            self.upgrade = Upgrade::Serving(pid);
+            self.log(Level::Info, format!("new master pid={pid} serves"));
+        }
+    }
+
+    /// Workers leave their idle connections to those of a new master that serves.
+    pub(super) fn farewell(&self) -> Signal {
+        match self.upgrade {
+            Upgrade::Serving(_) => RETIRE,
+            Upgrade::None | Upgrade::Asked | Upgrade::Running(_) => Signal::SIGTERM,
+        }
+    }
+
     pub(super) fn not_upgraded(&mut self, message: &str) {
         self.upgrade = Upgrade::None;
         self.log(Level::Error, format!("no new master: {message}; this one serves on"));
     }
 
     pub(super) fn new_master_exited(&mut self, pid: Pid, ending: Ending, remains: &Remains) {
+        let was_heir = matches!(self.upgrade, Upgrade::Serving(_));
         self.upgrade = Upgrade::None;
         let level = if ending == Ending::Code(0) { Level::Info } else { Level::Error };
         let blame = remains.blame(ending);
         let text = format!("new master pid={pid} has gone: {ending}{blame}; this one serves on");
         self.log(level, text);
         self.push(Action::UpgradeOver);
+        if was_heir && self.is_stopping() {
+            // What was left to the new master's workers is theirs again.
+            for id in self.worker_ids() {
+                self.stop_worker(id, Signal::SIGTERM, Ms::MAX);
+            }
+        }
     }
 
     /// The new master, if there is one.
     pub(crate) fn new_master(&self) -> Option<Pid> {
         match self.upgrade {
-            Upgrade::Running(pid) => Some(pid),
+            Upgrade::Running(pid) | Upgrade::Serving(pid) => Some(pid),
             Upgrade::None | Upgrade::Asked => None,
         }
     }
