@@ -113,6 +113,8 @@ def test_a_server_that_was_suspended_in_the_middle_of_its_work_kills_nobody(serv
     server = serve(GATED, *options, start=False).gate().launch()
     path, old = server.cwd / "log", server.cwd / "old"
     worker = serves(server)
+    # The master opens its log once more before that.
+    wait_until(lambda: "serves main:app" in path.read_text(), "the start to be over")
     path.rename(old)
     os.mkfifo(path)
     with server.connect() as client:

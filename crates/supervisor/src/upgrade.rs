@@ -3,8 +3,8 @@
 //!
 //! The running generation goes on forking from its own mapped code, so a package that is replaced on
 //! disk mixes no versions; only the new master executes what the path leads to now. It is the old
-//! one's child, and gets the listeners and a lifeline whose EOF is the old one's end. What the table
-//! makes of it is `table/upgrade`.
+//! one's child, and gets the listeners, a lifeline whose EOF is the old one's end, and a pipe to say
+//! that it serves. What the table makes of it is `table/upgrade`.
 //!
 //! Who may call: [`Inherited::take`] the process that was started, once and early.
 

@@ -419,6 +419,9 @@ impl World {
         }
         let pid = self.new_child(Who::NewMaster);
         self.plot(0, Plot::Event(Event::Upgraded { pid }));
+        if self.random.chance(50) {
+            self.plot_within(500, Plot::Event(Event::NewMasterServes));
+        }
         if self.random.chance(70) {
             self.plot(1, Plot::Die { pid, ending: Ending::Code(1) });
         }
