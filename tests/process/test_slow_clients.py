@@ -8,11 +8,12 @@ from contextlib import ExitStack
 
 import pytest
 from harness import descriptors, wait_until
+from load import Lateness
 from servers import CLASSES
 
 EACH = 200
 REQUESTS = 300
-#: Seconds, for a debug build on a busy machine.
+#: Seconds, for a debug build.
 BOUND = 0.050
 
 APP = """
@@ -73,14 +74,15 @@ def test_600_slow_clients_delay_nobody(serve, many_files, kind):
         wait_until(lambda: big.exists() and big.stat().st_size == EACH, "the big responses")
         wait_until(lambda: sockets(server) >= idle + 3 * EACH, "600 connections")
 
-        times = sorted(normal_requests(server))
+        with Lateness() as lateness:
+            times = sorted(normal_requests(server))
         p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
         print(
             f"beside {3 * EACH} slow clients: {len(times)} requests, "
             f"p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, max {times[-1] * 1000:.1f} ms"
         )
         assert len(times) == REQUESTS
-        assert p99 < BOUND
+        assert p99 - lateness.of_most(0.99) < BOUND
         assert sockets(server) >= idle + 3 * EACH, "the slow ones are still there"
     assert server.stop() == 0
     assert server.log.count(r" (warning|error): ") == 0
