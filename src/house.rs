@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use nix::unistd::Pid;
 use pyo3::Python;
-use serve_config::{LogFile, Settings, Workers};
+use serve_config::{LogFile, Settings, WorkerClass, Workers};
 use serve_net::{Address, Listener};
 use serve_supervisor::{ForkHooks, Inherited, Launch, Options, Pidfile, Plan, Refusal, Site};
 
@@ -280,6 +280,12 @@ impl Site for House<'_> {
         let mut listeners = self.listeners(&settings, owner.as_ref())?;
         listeners.extend(self.pair()?);
         let workers = workers(&settings, generation);
+        if (settings.worker_class, settings.class()) == (WorkerClass::Sync, WorkerClass::Threads) {
+            log::info!(
+                "gen={generation} class=threads, since a sync worker has one thread and threads={}",
+                settings.threads
+            );
+        }
         self.workers = workers;
         let plan = Plan {
             workers,
@@ -389,10 +395,11 @@ impl Site for House<'_> {
         let mut places: Vec<String> = self.inherited.iter().map(ToString::to_string).collect();
         places.extend(self.bound.values().map(ToString::to_string));
         log::info!(
-            "serve {} serves {app} at {} (workers={} class=sync pid={})",
+            "serve {} serves {app} at {} (workers={} class={} pid={})",
             env!("CARGO_PKG_VERSION"),
             places.join(" "),
             self.workers,
+            class(settings),
             std::process::id()
         );
         logger::dismiss(0);
@@ -419,6 +426,16 @@ fn workers(settings: &Settings, generation: u32) -> u16 {
             let cores = serve_config::cores(Path::new("/"));
             log::info!("gen={generation} {cores}");
             cores.workers()
+        }
+    }
+}
+
+/// `threads=4` where that is more than one.
+fn class(settings: &Settings) -> String {
+    match settings.class() {
+        WorkerClass::Sync => "sync".to_owned(),
+        WorkerClass::Threads | WorkerClass::Gthread => {
+            format!("threads threads={}", settings.threads)
         }
     }
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pyo3::Python;
-use serve_config::Settings;
+use serve_config::{Settings, WorkerClass};
 use serve_http::Limits;
 use serve_net::{AccessLog, Board, Company, Listener, Reactor};
-use serve_python::{App, Control, Options, Order, Origin};
+use serve_python::{App, Class, Control, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
 use crate::logger;
@@ -85,6 +85,7 @@ fn serve(
         request_timeout: settings.request_timeout,
         tired_after: tired_after(settings),
         worker: format!("worker={} gen={}", link.id(), link.generation()),
+        class: class(settings),
     };
     let access = settings.accesslog.as_ref().map(|_| AccessLog::new(&logger::ACCESS));
     let broken = |error| format!("the event loop cannot start: {error}");
@@ -95,6 +96,16 @@ fn serve(
     }
     let board = Arc::new(Seat(link.slot()));
     serve_python::run(py, app, reactor, &options, board, &mut Master { link })
+}
+
+fn class(settings: &Settings) -> Class {
+    match settings.class() {
+        WorkerClass::Sync => Class::Sync,
+        WorkerClass::Threads | WorkerClass::Gthread => Class::Threads {
+            count: usize::from(settings.threads),
+            stack: settings.thread_stack_size.and_then(|size| usize::try_from(size).ok()),
+        },
+    }
 }
 
 /// After how many requests this worker wants a successor. By chance, so that
@@ -146,6 +157,10 @@ impl Board for Seat {
     fn end(&self) {
         self.0.end();
     }
+    fn longest(&self, age: Duration, method: &[u8], path: &[u8]) {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.0.longest(monotonic_ms().saturating_sub(age), method, path);
+    }
     fn extend(&self, by: Duration) {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.0.awake(monotonic_ms().saturating_add(by));
@@ -193,6 +208,10 @@ impl Control for Master<'_> {
 
     fn tired(&mut self) {
         self.link.tired(Reason::Requests);
+    }
+
+    fn stuck(&mut self) {
+        self.link.tired(Reason::Stuck);
     }
 }
 

@@ -6,6 +6,8 @@ import struct
 import pytest
 from harness import descriptors, wait_until
 
+pytestmark = pytest.mark.every_class
+
 EACH = 500
 #: Side by side, so that the worker has many of them when they go.
 GROUP = 50

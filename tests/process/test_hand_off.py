@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.every_class
+
 BUSY = """
     import os, time
 

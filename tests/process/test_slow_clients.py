@@ -9,6 +9,8 @@ from contextlib import ExitStack
 import pytest
 from harness import descriptors, wait_until
 
+pytestmark = pytest.mark.every_class
+
 EACH = 200
 REQUESTS = 300
 #: Seconds, for a debug build on a busy machine.

@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyString};
 use serve_http::{Head, Version};
 use serve_net::{Exchange, Listener, Peer};
 
-use crate::drive::Options;
+use crate::drive::{Class, Options};
 use crate::input::Input;
 use crate::latin1::decode;
 
@@ -124,7 +124,7 @@ impl Environs {
         more: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
         let templates = options.origins.iter().map(|origin| {
-            let environ = template(py, origin, options.multiprocess, &options.software)?;
+            let environ = template(py, origin, options)?;
             environ.update(more.as_mapping())?;
             Ok(environ.unbind())
         });
@@ -275,19 +275,18 @@ fn set_name_from_host(environ: &Bound<'_, PyDict>, host: &[u8]) -> PyResult<()> 
 fn template<'py>(
     py: Python<'py>,
     origin: &Origin,
-    multiprocess: bool,
-    software: &str,
+    options: &Options,
 ) -> PyResult<Bound<'py, PyDict>> {
     let environ = PyDict::new(py);
     environ.set_item("wsgi.version", (1, 0))?;
     environ.set_item("wsgi.url_scheme", "http")?;
     environ.set_item("wsgi.errors", py.import("sys")?.getattr("stderr")?)?;
-    environ.set_item("wsgi.multithread", false)?;
-    environ.set_item("wsgi.multiprocess", multiprocess)?;
+    environ.set_item("wsgi.multithread", options.class != Class::Sync)?;
+    environ.set_item("wsgi.multiprocess", options.multiprocess)?;
     environ.set_item("wsgi.run_once", false)?;
     environ.set_item("wsgi.input_terminated", true)?;
     environ.set_item("wsgi.file_wrapper", py.get_type::<crate::file::FileWrapper>())?;
-    environ.set_item("SERVER_SOFTWARE", software)?;
+    environ.set_item("SERVER_SOFTWARE", &options.software)?;
     environ.set_item("SERVER_PROTOCOL", "HTTP/1.1")?;
     environ.set_item("SCRIPT_NAME", "")?;
     if let Some(name) = &origin.name {

@@ -23,7 +23,7 @@ mod respond;
 mod timeout;
 
 pub use app::{App, Refusal, evaluate_config, load};
-pub use drive::{Control, Options, Order, run};
+pub use drive::{Class, Control, Options, Order, run};
 pub use environ::Origin;
 pub use interpreter::{Home, Interpreter};
 pub use process::{Preloaded, before_fork, forked_child, forked_parent, guard, prepare_worker};

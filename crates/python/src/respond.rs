@@ -95,9 +95,13 @@ impl Bridge {
             Ok(environs) => environs,
             Err(error) => return Some(Err(error)),
         };
-        let reactor = self.reactor.lock();
-        let made = reactor.head(exchange.id).map(|head| environs.make(py, head, exchange));
-        drop(reactor);
+        // Not under the reactor's lock, for the same reason.
+        let head = self.reactor.lock().take_head(exchange.id);
+        let made = head.map(|head| {
+            let made = environs.make(py, &head, exchange);
+            self.reactor.lock().restore_head(exchange.id, head);
+            made
+        });
         self.environs().push(environs);
         made
     }

@@ -13,7 +13,7 @@ use pyo3::types::{PyCFunction, PyDict, PyType};
 
 use crate::alarm::{Alarm, signal};
 use crate::app::built_in;
-use crate::drive::{Host, Watch};
+use crate::drive::Host;
 use crate::module;
 
 /// `serve.RequestTimeout`.
@@ -56,14 +56,18 @@ pub(crate) fn wakeup(py: Python<'_>) -> Result<UnixStream, String> {
     told.map(|_| read).map_err(|error| failed(error.to_string()))
 }
 
-/// Makes this thread, the interpreter's main one, hear the alarm.
+/// Makes this thread, the interpreter's main one, hear the alarm: then it raises
+/// `RequestTimeout` in what it runs, if `is_due` says so.
 ///
 /// # Errors
 /// A sentence.
-pub(crate) fn alarm(py: Python<'_>, watch: Arc<Watch>) -> Result<Alarm, String> {
+pub(crate) fn alarm(
+    py: Python<'_>,
+    is_due: impl Fn() -> bool + Send + Sync + 'static,
+) -> Result<Alarm, String> {
     let failed = |error: PyErr| format!("cannot install the handler of timeouts: {error}");
     let module = built_in(py, "_timeout").map_err(|refusal| refusal.message)?;
-    let is_due = PyCFunction::new_closure(py, None, None, move |_, _| watch.claim());
+    let is_due = PyCFunction::new_closure(py, None, None, move |_, _| is_due());
     let raise = is_due.and_then(|is_due| {
         let arguments = (signal(), exception(py)?, is_due);
         module.getattr("raise_in_request")?.call1(arguments)

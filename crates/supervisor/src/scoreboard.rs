@@ -111,11 +111,11 @@ pub struct Snapshot {
     pub in_flight: u32,
     /// Requests ended.
     pub requests: u64,
-    /// The request that began last, if one is in flight.
+    /// Of those in flight, the one that began first, as far as the worker has said.
     pub request: Option<Request>,
 }
 
-/// The request that a worker began last.
+/// The request that a worker has had for the longest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
     /// When it began, by [`monotonic_ms`].
@@ -150,7 +150,15 @@ impl Slot {
     #[inline]
     pub fn begin(&self, now_ms: u64, method: &[u8], path: &[u8]) {
         self.heartbeat.store(now_ms, Relaxed);
-        self.request_started.store(now_ms, Relaxed);
+        if self.in_flight.fetch_add(1, Relaxed) == 0 {
+            self.longest(now_ms, method, path);
+        }
+    }
+
+    /// Of several requests in flight this one began first. A worker that has more than one at a
+    /// time says so every now and then.
+    pub fn longest(&self, started_ms: u64, method: &[u8], path: &[u8]) {
+        self.request_started.store(started_ms, Relaxed);
         let method = &method[..method.len().min(WORD)];
         self.method.store(word(method), Relaxed);
         let path = &path[..path.len().min(PATH_WORDS * WORD)];
@@ -158,7 +166,6 @@ impl Slot {
             place.store(word(bytes), Relaxed);
         }
         self.path_length.store(path.len(), Relaxed);
-        self.in_flight.fetch_add(1, Relaxed);
     }
 
     /// The application has finished a request.

@@ -126,14 +126,45 @@ pub(super) const ROWS: &[Row] = &[
         flags: &["-k", "--worker-class"],
         platform_variable: None,
         value: "CLASS",
-        kind: Kind::Choice { names: &["sync"], later: &["threads", "gthread", "async", "gevent"] },
+        kind: Kind::Choice { names: &["sync", "threads", "gthread"], later: &["async", "gevent"] },
         default: Some("sync"),
         group: WORKERS,
         summary: "How a worker runs the application",
-        details: "`sync` runs one request at a time in each worker. Slow clients do not hold a worker \
-            up: a request reaches the application when it is whole, and its response is sent \
-            from a buffer.",
+        details: "`sync` runs one request at a time in each worker. `threads` (or `gthread`) runs up to \
+            `threads` of them at a time, each on a thread of its own, for applications that wait \
+            a lot and may be called by several threads. Slow clients do not hold a worker up: a \
+            request reaches the application when it is whole, and its response is sent from a \
+            buffer.",
         gunicorn: "gunicorn has more classes and takes import paths. Its `sync` is held up by slow clients.",
+    },
+    Row {
+        name: "threads",
+        flags: &["--threads"],
+        platform_variable: None,
+        value: "N",
+        kind: Kind::Count { least: 1, most: 10_000 },
+        default: Some("1"),
+        group: WORKERS,
+        summary: "Requests at the same time in a worker of class threads",
+        details: "How many threads of a worker may run the application, each one request at a time. \
+            They are started when they are needed and kept. More than 1 with the class `sync` \
+            means the class `threads`.",
+        gunicorn: "gunicorn starts all of them at once.",
+    },
+    Row {
+        name: "thread_stack_size",
+        flags: &["--thread-stack-size"],
+        platform_variable: None,
+        value: "SIZE",
+        kind: Kind::Size,
+        default: Some("0"),
+        group: WORKERS,
+        summary: "Stack of each of those threads",
+        details: "With hundreds of threads, less than the system's own (8 MiB as a rule) saves address \
+            space, which some containers limit; it costs memory only where it is used. Deep \
+            recursion and some C libraries need a lot. 0 leaves it to the system; the least is \
+            `32k`.",
+        gunicorn: "gunicorn does not have it.",
     },
     Row {
         name: "pidfile",

@@ -3,7 +3,9 @@
 mod host;
 mod orders;
 mod relay;
+mod running;
 mod sync;
+mod threads;
 mod watch;
 
 use std::sync::Arc;
@@ -17,7 +19,6 @@ use crate::environ::Origin;
 
 pub(crate) use host::Host;
 pub use orders::{Control, Order};
-pub(crate) use watch::Watch;
 
 /// What a driver needs besides the application.
 #[derive(Debug, Clone)]
@@ -40,6 +41,33 @@ pub struct Options {
     pub tired_after: Option<u64>,
     /// The worker's name in the log.
     pub worker: String,
+    /// Where the application runs.
+    pub class: Class,
+}
+
+/// Where the application runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// On the main thread, one request at a time.
+    Sync,
+    /// On so many threads at most, each with a stack of so many bytes if that is
+    /// not left to the system.
+    Threads {
+        /// At least one.
+        count: usize,
+        /// See above.
+        stack: Option<usize>,
+    },
+}
+
+impl Class {
+    /// How many requests the application may have at the same time.
+    pub fn slots(self) -> usize {
+        match self {
+            Self::Sync => 1,
+            Self::Threads { count, .. } => count,
+        }
+    }
 }
 
 /// Serves until told to stop.
@@ -54,5 +82,11 @@ pub fn run(
     board: Arc<dyn Board>,
     control: &mut dyn Control,
 ) -> Result<(), String> {
-    sync::run(py, app, reactor, options, board, control)
+    match options.class {
+        Class::Sync => sync::run(py, app, reactor, options, board, control),
+        Class::Threads { count, stack } => {
+            let size = threads::Size { count, stack };
+            threads::run(py, app, reactor, options, size, board, control)
+        }
+    }
 }
