@@ -18,6 +18,10 @@ pub(crate) trait Host: Send + Sync {
     /// Whether the client of `id` has been answered in the application's place.
     fn is_overdue(&self, id: ExchangeId) -> bool;
 
+    /// The application has taken the connection of `id` over: there is nobody left
+    /// whom an answer in its place could reach.
+    fn detached(&self, _: ExchangeId) {}
+
     /// From now on the request that calls has `more` time; too late once its
     /// time is over.
     fn extend(&self, more: Duration);

@@ -4,7 +4,7 @@
 //! Rules: only the main thread begins and ends a request. Only the relay makes
 //! it overdue, and once. No other lock is taken while this one is held.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -178,6 +178,16 @@ impl Host for Watch {
 
     fn is_overdue(&self, _: ExchangeId) -> bool {
         self.state().running.is_some_and(|running| running.patience != Patience::Lasts)
+    }
+
+    fn detached(&self, _: ExchangeId) {
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            log::warn!(
+                "a request has taken its connection over (WebSocket), and a sync worker serves \
+                 nobody else until it ends, nor for longer than `timeout`: use the class threads"
+            );
+        });
     }
 
     fn extend(&self, more: Duration) {

@@ -237,6 +237,10 @@ impl Host for Seats {
         self.here(|taken| taken.running.patience != Patience::Lasts).unwrap_or(false)
     }
 
+    fn detached(&self, _: ExchangeId) {
+        self.here(|taken| taken.detached = true);
+    }
+
     fn extend(&self, more: Duration) {
         match self.here(|taken| taken.running.extend(more.min(LONGEST))) {
             // The turner may be asleep until the old end, and the new one be sooner.
