@@ -259,6 +259,27 @@ def test_it_never_hits_the_next_request(serve):
     assert "the application raised" not in server.log.text()
 
 
+def test_what_has_not_hit_a_request_by_its_end_is_taken_back(serve):
+    """No bytecode runs in the rest of the first request, in which it could be raised."""
+    server = serve(
+        """
+        import os, threading
+
+        read, write = os.pipe()
+
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            if environ["PATH_INFO"] == "/":
+                return [b"quick"]
+            threading.Timer(1, os.write, [write, b"x"]).start()
+            return map(os.read, [read], [1])
+        """,
+        *("-k", "threads", "--request-timeout", "0.5"),
+    )
+    assert server.get("/c")[0] == 504
+    assert server.get()[::2] == (200, b"quick")
+
+
 def test_an_application_may_clean_up_and_shorten_its_time(serve):
     server = serve(APP, *THREADS, 2, "--request-timeout", "1")
     assert server.get("/caught")[0] == 504
