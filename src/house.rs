@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use nix::unistd::Pid;
 use pyo3::Python;
-use serve_config::{Document, LogFile, Origin, Remark, Settings, Workers};
+use serve_config::{Document, LogFile, Origin, Remark, Settings, WorkerClass, Workers};
 use serve_net::{Address, Listener};
 use serve_supervisor::{ForkHooks, Inherited, Launch, Options, Pidfile, Plan, Refusal, Site};
 
 use crate::invocation::Invocation;
 use crate::mold::Hooks;
 use crate::privileges::Owner;
-use crate::{candidates, logger, process, worker};
+use crate::{candidates, logger, process};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
@@ -182,7 +182,6 @@ impl<'a> House<'a> {
         self.remark(remarks);
         self.config = Some(document.origin).filter(|origin| !origin.is_empty());
         let settings = settings.map_err(usage)?;
-        worker::able(&settings).map_err(|reason| refusal(2, reason))?;
         if settings.wsgi_app.is_none() {
             return Err(refusal(2, nameless(&self.invocation.directory)));
         }
@@ -296,6 +295,12 @@ impl Site for House<'_> {
         let mut listeners = self.listeners(&settings, owner.as_ref())?;
         listeners.extend(self.pair()?);
         let workers = workers(&settings, generation);
+        if (settings.worker_class, settings.class()) == (WorkerClass::Sync, WorkerClass::Threads) {
+            log::info!(
+                "gen={generation} class=threads, since a sync worker has one thread and threads={}",
+                settings.threads
+            );
+        }
         self.workers = workers;
         let plan = Plan {
             workers,
@@ -413,7 +418,7 @@ impl Site for House<'_> {
             env!("CARGO_PKG_VERSION"),
             logger::strong(&places.join(" ")),
             self.workers,
-            settings.worker_class,
+            class(settings),
             self.config.as_deref().unwrap_or("none"),
             std::process::id()
         );
@@ -446,6 +451,16 @@ fn workers(settings: &Settings, generation: u32) -> u16 {
             let cores = serve_config::cores(Path::new("/"));
             log::info!("gen={generation} {cores}");
             cores.workers()
+        }
+    }
+}
+
+/// `threads=4` where that is more than one.
+fn class(settings: &Settings) -> String {
+    match settings.class() {
+        class @ (WorkerClass::Sync | WorkerClass::Async | WorkerClass::Gevent) => class.to_string(),
+        WorkerClass::Threads => {
+            format!("threads threads={}", settings.threads)
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pyo3::Python;
-use serve_config::{Settings, WorkerClass};
+use serve_config::Settings;
 use serve_http::Limits;
 use serve_net::{AccessLog, Board, Company, Listener, Reactor};
 use serve_python::{App, Control, Driver, Options, Order, Origin};
@@ -43,17 +43,6 @@ pub(crate) fn run(py: Python<'_>, mut link: WorkerLink, cast: Cast) -> i32 {
             log::error!("worker={} cannot go on: {reason}", link.id());
             1
         }
-    }
-}
-
-/// Whether this version has what the settings ask of a worker.
-pub(crate) fn able(settings: &Settings) -> Result<(), String> {
-    let (class, origin) = (settings.worker_class, settings.origin("worker_class"));
-    match class {
-        WorkerClass::Sync | WorkerClass::Async | WorkerClass::Gevent => Ok(()),
-        WorkerClass::Threads => Err(format!(
-            "{origin}: worker_class '{class}' is not available in this version yet; use sync or async"
-        )),
     }
 }
 
@@ -97,7 +86,6 @@ fn serve(
     let options = Options {
         driver,
         origins: listeners.iter().map(Origin::from).collect(),
-        multithread: driver != Driver::Sync,
         multiprocess: settings.workers != serve_config::Workers::Count(1),
         software: SOFTWARE.to_owned(),
         idle_grace: IDLE_GRACE,
@@ -220,6 +208,10 @@ impl Control for Master<'_> {
 
     fn tired(&mut self) {
         self.link.tired(Reason::Requests);
+    }
+
+    fn stuck(&mut self) {
+        self.link.tired(Reason::Stuck);
     }
 }
 

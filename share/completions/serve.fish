@@ -10,7 +10,8 @@ complete -c serve -s p -l pid -d 'Write the master\'s process id to this file' -
 complete -c serve -s n -l name -d 'What ps and top call the processes' -r
 complete -c serve -l max-surge -d 'Workers that a reload may start beyond the number asked for [default: 1]' -r
 complete -c serve -s k -l worker-class -d 'How a worker runs the application: sync, threads or async [default: sync]' -r
-complete -c serve -l threads -d 'Requests that a worker of class threads runs at a time [default: 1]' -r
+complete -c serve -l threads -d 'Requests at the same time in a worker of class threads [default: 1]' -r
+complete -c serve -l thread-stack-size -d 'Stack of each of those threads [default: 0]' -r
 complete -c serve -l worker-connections -d 'Requests that an async worker may have at once [default: 1000]' -r
 complete -c serve -l max-requests -d 'Replace a worker after this many requests; 0 is never [default: 0]' -r
 complete -c serve -l max-requests-jitter -d 'Add up to this many requests, at random, for each worker [default: 0]' -r

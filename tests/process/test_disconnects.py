@@ -7,6 +7,8 @@ import pytest
 from harness import descriptors, wait_until
 from servers import CLASSES
 
+pytestmark = pytest.mark.every_class
+
 EACH = 500
 #: Side by side, so that the worker has many of them when they go.
 GROUP = 50

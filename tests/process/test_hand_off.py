@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from harness import wait_until
 
+pytestmark = pytest.mark.every_class
+
 BUSY = """
     import os, time
 

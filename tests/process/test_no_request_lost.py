@@ -11,6 +11,8 @@ from harness import PATIENCE, read_all, wait_until
 from load import LAST_REQUEST, Load
 from servers import GATED, WHO
 
+pytestmark = pytest.mark.every_class
+
 #: Seconds; on a quiet machine it is a tenth of it, but a test machine is not quiet.
 STALL = 0.5
 

@@ -11,6 +11,8 @@ from harness import descriptors, wait_until
 from load import Lateness
 from servers import CLASSES
 
+pytestmark = pytest.mark.every_class
+
 EACH = 200
 REQUESTS = 300
 #: Seconds, for a debug build.

@@ -8,6 +8,8 @@ import pytest
 import wire
 from harness import PATIENCE
 
+pytestmark = pytest.mark.every_class
+
 
 @pytest.fixture(scope="module")
 def socket_path(tmp_path_factory):
@@ -63,7 +65,7 @@ def test_a_bare_request_has_these_keys_and_no_others(server):
         "HTTP_HOST": "h.example:81",
         "wsgi.version": [1, 0],
         "wsgi.url_scheme": "http",
-        "wsgi.multithread": False,
+        "wsgi.multithread": "threads" in server.arguments,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,

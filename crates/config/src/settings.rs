@@ -55,9 +55,13 @@ pub struct Settings {
     /// Bytes; `None`: as much as it takes.
     #[serde(with = "canonical")]
     pub max_rss: Option<u64>,
+    /// As it was set: [`Settings::class`] is what it comes to.
     pub worker_class: WorkerClass,
     /// From 1.
     pub threads: u16,
+    /// Bytes; `None`: as the system has it.
+    #[serde(with = "canonical")]
+    pub thread_stack_size: Option<u64>,
     /// From 1.
     pub worker_connections: usize,
     pub proc_name: Option<String>,
@@ -128,6 +132,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The class of the workers: several threads are more than `sync` has.
+    pub fn class(&self) -> WorkerClass {
+        match self.worker_class {
+            WorkerClass::Sync if self.threads > 1 => WorkerClass::Threads,
+            class => class,
+        }
+    }
+
     /// Where the value of the setting called `name` came from.
     pub fn origin(&self, name: &str) -> &Origin {
         self.origins.get(name).unwrap_or(&Origin::Default)

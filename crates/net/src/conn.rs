@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use serve_http::{Connection, Event, Framing};
+use serve_http::{Connection, Event, Framing, Head};
 
 use crate::body::Spool;
 use crate::core::{Core, Drain, Pending, SHARE};
@@ -156,6 +156,14 @@ impl Conn {
     /// The current exchange, or the last one.
     pub(crate) fn id(&self) -> ExchangeId {
         ExchangeId { key: self.key, serial: self.serial, number: self.number }
+    }
+
+    pub(crate) fn take_head(&mut self) -> Head {
+        self.http.take_head()
+    }
+
+    pub(crate) fn restore_head(&mut self, head: Head) {
+        self.http.restore_head(head);
     }
 
     /// Whether `id` is the exchange that the application is working on.

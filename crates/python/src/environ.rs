@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyString};
 use serve_http::{Head, Version};
 use serve_net::{Exchange, Listener, Peer};
 
-use crate::drive::Options;
+use crate::drive::{Driver, Options};
 use crate::input::Input;
 use crate::latin1::decode;
 
@@ -281,7 +281,7 @@ fn template<'py>(
     environ.set_item("wsgi.version", (1, 0))?;
     environ.set_item("wsgi.url_scheme", "http")?;
     environ.set_item("wsgi.errors", py.import("sys")?.getattr("stderr")?)?;
-    environ.set_item("wsgi.multithread", options.multithread)?;
+    environ.set_item("wsgi.multithread", options.driver != Driver::Sync)?;
     environ.set_item("wsgi.multiprocess", options.multiprocess)?;
     environ.set_item("wsgi.run_once", false)?;
     environ.set_item("wsgi.input_terminated", true)?;

@@ -9,6 +9,7 @@
 
 mod alarm;
 mod app;
+mod detach;
 mod drive;
 mod environ;
 mod errors;

@@ -188,10 +188,13 @@ impl Conn {
 
     /// One line for this exchange, once.
     pub(super) fn log(&mut self, core: &mut Core) {
+        self.log_as(core, self.http.status());
+    }
+
+    pub(super) fn log_as(&mut self, core: &mut Core, status: u16) {
         if let (Some(access), Logged::No) = (&mut core.access, self.logged) {
             let http = &self.http;
-            let (status, bytes) = (http.status(), http.sent_body());
-            access.line(self.peer, core.clock.local(), http.head(), status, bytes);
+            access.line(self.peer, core.clock.local(), http.head(), status, http.sent_body());
         }
         self.logged = Logged::Yes;
     }
