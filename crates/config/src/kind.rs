@@ -489,13 +489,13 @@ mod tests {
             &[
                 (json!("Sync"), json!("sync")),
                 (json!("gthread"), json!("threads")),
-                (json!("egg:gunicorn#gevent"), json!("async")),
-                (json!("gunicorn.workers.ggevent.GeventWorker"), json!("async")),
+                (json!("egg:gunicorn#gevent"), json!("gevent")),
+                (json!("gunicorn.workers.ggevent.GeventWorker"), json!("gevent")),
             ],
         );
         for (given, complaint) in [
-            ("gevnt", "is unknown; use sync, threads or async (did you mean 'gevent'?)"),
-            ("my.module.Worker", "is unknown; use sync, threads or async"),
+            ("gevnt", "is unknown; use sync, threads, async or gevent (did you mean 'gevent'?)"),
+            ("my.module.Worker", "is unknown; use sync, threads, async or gevent"),
         ] {
             assert_eq!(Kind::Class.check(&json!(given)), Err(complaint.into()));
         }

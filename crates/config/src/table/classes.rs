@@ -19,7 +19,7 @@ pub(super) const ROWS: &[Row] = &[
             time, each on a thread of its own, for applications that wait a lot and may be called \
             by several threads. `async` runs each request in a greenlet of gevent, so that thousands can \
             wait at once; the standard library is patched before the application is imported. \
-            `gevent` is the same, and insists on gevent; without it, `async` means threads. [Which one?](../concepts/workers.md)",
+            `gevent` is the same, and insists on gevent; without it, `async` means threads. [Which one?](../concepts/workers.md) tells more.",
         gunicorn: "gunicorn has more classes and takes import paths; those of its own classes work here, \
             too. Its `sync` is held up by slow clients.",
     },
