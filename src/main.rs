@@ -9,6 +9,7 @@ mod daemon;
 mod house;
 mod invocation;
 mod logger;
+mod logs;
 mod mold;
 mod privileges;
 mod process;

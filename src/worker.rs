@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 use pyo3::Python;
 use serve_config::{Settings, WorkerClass};
 use serve_http::Limits;
-use serve_net::{AccessLog, Board, Listener, Reactor};
+use serve_net::{Board, Listener, Reactor};
 use serve_python::{App, Control, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
-use crate::logger;
+use crate::{logger, logs};
 
 /// How long a kept-alive connection may still bring a request to a worker that
 /// stops. Closing it at once would cut off a client that is just writing one.
@@ -97,7 +97,7 @@ fn serve(
         tired_after: tired_after(settings),
         worker: format!("worker={} gen={}", link.id(), link.generation()),
     };
-    let access = settings.accesslog.as_ref().map(|_| AccessLog::new(&logger::ACCESS));
+    let access = logs::access(settings, link.id().number())?;
     let broken = |error| format!("the event loop cannot start: {error}");
     let mut reactor = Reactor::new(reactor_options(settings), listeners, access).map_err(broken)?;
     // A worker that is the only one would take what it has put.

@@ -115,6 +115,12 @@ pub struct Settings {
 
     /// `None`: requests are not logged. `Standard` is stdout.
     pub accesslog: Option<LogFile>,
+    /// Not parsed yet.
+    pub access_log_format: String,
+    /// Not parsed yet.
+    pub access_log_skip: Option<Vec<String>>,
+    /// From 1.
+    pub access_log_sample: u64,
     /// `Standard` is stderr.
     pub errorlog: LogFile,
     pub loglevel: LogLevel,

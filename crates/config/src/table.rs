@@ -9,6 +9,7 @@
 
 mod absent;
 mod classes;
+mod logs;
 mod requests;
 mod server;
 
@@ -103,7 +104,7 @@ const FROM_ZERO: Kind = Kind::Seconds { least: Duration::ZERO };
 const ABOVE_ZERO: Kind = Kind::Seconds { least: Duration::from_millis(1) };
 
 /// The rows, by file.
-const FILES: &[&[Row]] = &[server::ROWS, classes::ROWS, requests::ROWS];
+const FILES: &[&[Row]] = &[server::ROWS, classes::ROWS, requests::ROWS, logs::ROWS];
 
 /// The headings, in the order of `--help`.
 const GROUPS: &[&str] =

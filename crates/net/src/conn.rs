@@ -25,6 +25,9 @@ use crate::timer::{Deadline, Timer};
 
 mod moving;
 mod queue;
+mod record;
+
+use record::Record;
 
 /// After an early answer, how long the client may go on writing before the
 /// connection is closed over its head (RFC 9112 section 9.6); nginx's
@@ -82,13 +85,6 @@ enum Input {
     Last,
 }
 
-/// Whether the current exchange has its line in the access log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Logged {
-    No,
-    Yes,
-}
-
 pub(crate) struct Conn {
     stream: Stream,
     http: Connection,
@@ -100,7 +96,7 @@ pub(crate) struct Conn {
     number: u32,
     pub(crate) phase: Phase,
     last: Last,
-    logged: Logged,
+    record: Record,
     /// Whether the end of the body is the end of the connection (HTTP/1.0).
     close_delimited: bool,
     registered: bool,
@@ -135,7 +131,7 @@ impl Conn {
             number: 0,
             phase: Phase::Idle,
             last: Last::Next,
-            logged: Logged::No,
+            record: Record::new(core.now),
             close_delimited: false,
             registered: false,
             // A client that connects has usually written already: read first,
@@ -316,6 +312,9 @@ impl Conn {
     /// complete, these may not be all.
     fn feed(&mut self, core: &mut Core, bytes: &[u8]) -> usize {
         let mut used = 0;
+        if self.phase == Phase::Idle {
+            self.record = Record::new(core.now);
+        }
         while matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body { .. }) {
             let (n, event) = match self.http.receive(&bytes[used..]) {
                 Ok(found) => found,
@@ -362,6 +361,7 @@ impl Conn {
 
     fn request_complete(&mut self, core: &mut Core) {
         self.phase = Phase::Waiting { since: core.now };
+        self.record.whole(core.now);
         self.deadline.clear();
         if let Some(timeout) = core.options.queue_timeout {
             self.arm(core, Timer::Queue, core.now + timeout);
@@ -437,9 +437,7 @@ impl Conn {
     }
 
     pub(crate) fn close(&mut self, core: &mut Core) {
-        if self.phase == Phase::Running && self.http.response_started() {
-            self.log(core);
-        }
+        self.log_unfinished(core);
         self.phase = Phase::Closed;
         self.deadline.clear();
     }

@@ -27,7 +27,7 @@ mod reactor;
 mod stream;
 mod timer;
 
-pub use access::AccessLog;
+pub use access::{AccessLog, Format, Skip};
 pub use address::Address;
 pub use body::Body;
 pub use counters::Counters;

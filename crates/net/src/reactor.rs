@@ -31,6 +31,7 @@ use crate::listen::{Acceptor, Listener, Local};
 use crate::options::Options;
 
 mod accept;
+mod logs;
 mod sharing;
 
 pub use sharing::Heirs;
@@ -247,6 +248,7 @@ impl Reactor {
             self.event(event);
         }
         self.relieve();
+        self.core.flush_access();
     }
 
     /// Whether a drain has come to its end.

@@ -17,6 +17,7 @@ mod input;
 mod interpreter;
 mod latin1;
 mod module;
+mod noted;
 mod process;
 mod request;
 mod respond;

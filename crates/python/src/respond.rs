@@ -16,6 +16,7 @@ use crate::drive::{Host, Options};
 use crate::environ::Environs;
 use crate::errors::trace;
 use crate::file::FileWrapper;
+use crate::noted::Noted;
 use crate::request::{Stage, StartResponse};
 use crate::timeout;
 
@@ -31,6 +32,7 @@ pub(crate) struct Bridge {
     /// Those nobody is using. Making an environ may run code of Python's, and so
     /// another flow: a lock held meanwhile could wait for itself.
     environs: Mutex<Vec<Environs>>,
+    noted: Noted,
 }
 
 /// What one flow keeps from a call to its next one.
@@ -63,6 +65,7 @@ struct Call<'a, 'py> {
     environ: Bound<'py, PyDict>,
     start: Bound<'py, StartResponse>,
     peer: Peer,
+    noted: &'a Noted,
 }
 
 impl Bridge {
@@ -76,7 +79,8 @@ impl Bridge {
         let more = timeout::environ(py, host.clone())?;
         let environs = Mutex::new(vec![Environs::new(py, options, &more)?]);
         let (options, more) = (options.clone(), more.unbind());
-        Ok(Self { app, reactor, host, options, more, environs })
+        let noted = Noted::new(py, &reactor);
+        Ok(Self { app, reactor, host, options, more, environs, noted })
     }
 
     fn environs(&self) -> MutexGuard<'_, Vec<Environs>> {
@@ -118,8 +122,8 @@ impl Bridge {
         let start = StartResponse::new(self.reactor.clone(), self.host.clone(), id, response);
         match Bound::new(py, start) {
             Ok(start) => {
-                let (reactor, host) = (&self.reactor, &*self.host);
-                let call = Call { py, id, reactor, host, environ, start, peer };
+                let (reactor, host, noted) = (&self.reactor, &*self.host, &self.noted);
+                let call = Call { py, id, reactor, host, environ, start, peer, noted };
                 call.run(self.app.0.bind(py));
                 kit.spare = call.start.borrow_mut().close();
             }
@@ -133,7 +137,9 @@ impl Bridge {
 
 impl<'py> Call<'_, 'py> {
     fn run(&self, app: &Bound<'py, PyAny>) {
-        let body = match app.call1((&self.environ, &self.start)) {
+        let called = app.call1((&self.environ, &self.start));
+        self.noted.tell(self.reactor, self.id, &self.environ);
+        let body = match called {
             Ok(body) => body,
             Err(error) => return self.failed(Failure::Raised(error)),
         };

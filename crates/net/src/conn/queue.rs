@@ -28,6 +28,7 @@ impl Conn {
             core.counters.abandoned += 1;
             self.close(core);
         } else {
+            self.record.run(core.now);
             self.phase = Phase::Running;
         }
     }

@@ -1,0 +1,35 @@
+//! What is told of requests: the access log, as the settings describe it.
+
+use serve_config::Settings;
+use serve_net::{AccessLog, Format, Skip};
+
+use crate::logger;
+
+/// Reads what only `serve-net` understands; what it finds odd is logged.
+pub(crate) fn check(settings: &Settings) -> Result<(), String> {
+    for atom in format(settings)?.unknown() {
+        log::warn!("access_log_format: %({atom})s is no atom of this version; it becomes -");
+    }
+    skip(settings).map(drop)
+}
+
+/// The access log of one worker.
+pub(crate) fn access(settings: &Settings, worker: u16) -> Result<Option<AccessLog>, String> {
+    if settings.accesslog.is_none() {
+        return Ok(None);
+    }
+    let log = AccessLog::new(&logger::ACCESS).format(format(settings)?, worker.into());
+    Ok(Some(log.only(skip(settings)?, settings.access_log_sample)))
+}
+
+fn format(settings: &Settings) -> Result<Format, String> {
+    let text = &settings.access_log_format;
+    Format::parse(text).map_err(|error| format!("access_log_format: '{text}' {error}"))
+}
+
+fn skip(settings: &Settings) -> Result<Vec<Skip>, String> {
+    let rule = |text: &String| {
+        Skip::parse(text).map_err(|error| format!("access_log_skip: '{text}' {error}"))
+    };
+    settings.access_log_skip.iter().flatten().map(rule).collect()
+}
