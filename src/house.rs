@@ -15,6 +15,7 @@ use serve_supervisor::{Inherited, Launch, Options, Pidfile, Plan, Refusal, Site}
 
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
+use crate::trust::trust;
 use crate::{logger, logs, process, worker};
 
 /// The name in an upgrade of a socket that this server did not bind.
@@ -244,7 +245,8 @@ impl Site for House<'_> {
                 Pidfile::check(Path::new(path)).map_err(|e| refusal(1, e.to_string()))?;
             }
         }
-        logs::check(&settings).map_err(|reason| refusal(2, reason))?;
+        let readable = logs::check(&settings).and_then(|()| trust(&settings).map(drop));
+        readable.map_err(|reason| refusal(2, reason))?;
         let mut listeners = self.listeners(&settings, owner.as_ref())?;
         listeners.extend(self.pair()?);
         let workers = workers(&settings, generation);

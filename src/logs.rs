@@ -31,5 +31,5 @@ fn skip(settings: &Settings) -> Result<Vec<Skip>, String> {
     let rule = |text: &String| {
         Skip::parse(text).map_err(|error| format!("access_log_skip: '{text}' {error}"))
     };
-    settings.access_log_skip.iter().flatten().map(rule).collect()
+    settings.access_log_skip.iter().map(rule).collect()
 }

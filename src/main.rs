@@ -13,6 +13,7 @@ mod logs;
 mod mold;
 mod privileges;
 mod process;
+mod trust;
 mod worker;
 
 use std::process::ExitCode;

@@ -14,6 +14,7 @@ use serve_net::{Board, Listener, Reactor};
 use serve_python::{App, Control, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
+use crate::trust::trust;
 use crate::{logger, logs};
 
 /// How long a kept-alive connection may still bring a request to a worker that
@@ -99,7 +100,8 @@ fn serve(
     };
     let access = logs::access(settings, link.id().number())?;
     let broken = |error| format!("the event loop cannot start: {error}");
-    let mut reactor = Reactor::new(reactor_options(settings), listeners, access).map_err(broken)?;
+    let mut reactor =
+        Reactor::new(reactor_options(settings)?, listeners, access).map_err(broken)?;
     // A worker that is the only one would take what it has put.
     if let (Ok([put, take]), true) = (<[OwnedFd; 2]>::try_from(pair), options.multiprocess) {
         reactor.share(put, take).map_err(broken)?;
@@ -122,9 +124,9 @@ fn up_to(most: u64, chance: u64) -> u64 {
     most.checked_add(1).map_or(chance, |count| chance % count)
 }
 
-fn reactor_options(settings: &Settings) -> serve_net::Options {
+fn reactor_options(settings: &Settings) -> Result<serve_net::Options, String> {
     let unlimited = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
-    serve_net::Options {
+    Ok(serve_net::Options {
         limits: Limits {
             request_line: settings.limit_request_line.unwrap_or(0),
             fields: unlimited(settings.limit_request_fields),
@@ -137,8 +139,10 @@ fn reactor_options(settings: &Settings) -> serve_net::Options {
         write_timeout: settings.write_timeout,
         queue_limit: settings.queue_limit,
         queue_timeout: settings.queue_timeout,
+        trust: trust(settings)?,
+        request_ids: settings.request_id,
         ..serve_net::Options::default()
-    }
+    })
 }
 
 /// The worker's place on the scoreboard.

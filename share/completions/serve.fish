@@ -33,7 +33,16 @@ complete -c serve -l limit-request-field-size -d 'Longest header field; 0 is unl
 complete -c serve -l max-body-size -d 'Largest body, as in 10M; 0 is unlimited [default: 0]' -r
 complete -c serve -l queue-limit -d 'Most requests that may wait for a worker; 0 is unlimited [default: 0]' -r
 complete -c serve -l queue-timeout -d 'Longest wait of a request for a worker; 0 is unlimited [default: 0]' -r
+complete -c serve -l forwarded-allow-ips -d 'Trusted proxies, as in 10.0.0.0/8; * trusts everybody [default: 127.0.0.1,::1]' -r
+complete -c serve -l trust-forwarded -d 'Take the client\'s address, scheme and host from N proxies [default: 0]' -r
+complete -c serve -l forwarded-style -d 'Which headers trust_forwarded reads [default: x-forwarded]' -r
+complete -c serve -l secure-scheme-headers -d 'Headers of trusted proxies that tell https, and how [default: X-FORWARDED-PROTOCOL=ssl,X-FORWARDED-PROTO=https,X-FORWARDED-SSL=on]' -r
+complete -c serve -l forwarder-headers -d 'Headers with an underscore that trusted proxies may send [default: SCRIPT_NAME,PATH_INFO]' -r
+complete -c serve -l header-map -d 'What becomes of other headers with an underscore [default: drop]' -r
 complete -c serve -l access-logfile -d 'Log each request to this file; - is stdout' -r
+complete -c serve -l access-logformat -d 'What a line of the access log says; json for JSON [default: %(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"]' -r
+complete -c serve -l access-log-skip -d 'Log no request like this, as in path=/healthz' -r
+complete -c serve -l access-log-sample -d 'Log one request in N [default: 1]' -r
 complete -c serve -l error-logfile -d 'Log the server\'s messages to this file; - is stderr [default: -]' -r
 complete -c serve -l log-level -d 'trace, debug, info, warning, error or critical [default: info]' -r
 complete -c serve -l asgi-loop -r
@@ -76,6 +85,8 @@ complete -c serve -s D -l daemon -d 'Run in the background'
 complete -c serve -l no-daemon -d 'Run in the background'
 complete -c serve -l initgroups -d 'Also be in all groups that the user is a member of'
 complete -c serve -l no-initgroups -d 'Also be in all groups that the user is a member of'
+complete -c serve -l request-id -d 'Give each request a name, for logs'
+complete -c serve -l no-request-id -d 'Give each request a name, for logs'
 complete -c serve -l reload
 complete -c serve -l spew
 complete -c serve -l no-sendfile

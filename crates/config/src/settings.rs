@@ -113,12 +113,22 @@ pub struct Settings {
     #[serde(with = "canonical")]
     pub queue_timeout: Option<Duration>,
 
+    /// Not parsed yet.
+    pub forwarded_allow_ips: Vec<String>,
+    pub trust_forwarded: usize,
+    pub forwarded_style: ForwardedStyle,
+    /// Each `NAME=VALUE`, neither empty.
+    pub secure_scheme_headers: Vec<String>,
+    pub forwarder_headers: Vec<String>,
+    pub header_map: HeaderMap,
+    pub request_id: bool,
+
     /// `None`: requests are not logged. `Standard` is stdout.
     pub accesslog: Option<LogFile>,
     /// Not parsed yet.
     pub access_log_format: String,
     /// Not parsed yet.
-    pub access_log_skip: Option<Vec<String>>,
+    pub access_log_skip: Vec<String>,
     /// From 1.
     pub access_log_sample: u64,
     /// `Standard` is stderr.
@@ -181,6 +191,25 @@ pub enum WorkerClass {
     Threads,
     /// Many at a time, each in a greenlet.
     Async,
+}
+
+/// In which headers proxies say who the client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the table's words")]
+pub enum ForwardedStyle {
+    XForwarded,
+    Forwarded,
+}
+
+/// What becomes of headers with an underscore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the table's words")]
+pub enum HeaderMap {
+    Drop,
+    Refuse,
+    Dangerous,
 }
 
 /// Where a log goes.

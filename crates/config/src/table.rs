@@ -12,6 +12,7 @@ mod classes;
 mod logs;
 mod requests;
 mod server;
+mod trust;
 
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ const PRIVILEGES: &str = "Privileges";
 const RECYCLING: &str = "Recycling";
 const TIMEOUTS: &str = "Timeouts";
 const LIMITS: &str = "Limits";
+const PROXIES: &str = "Proxies";
 const LOGS: &str = "Logs";
 
 /// A time that may be 0, and one that may not.
@@ -104,11 +106,11 @@ const FROM_ZERO: Kind = Kind::Seconds { least: Duration::ZERO };
 const ABOVE_ZERO: Kind = Kind::Seconds { least: Duration::from_millis(1) };
 
 /// The rows, by file.
-const FILES: &[&[Row]] = &[server::ROWS, classes::ROWS, requests::ROWS, logs::ROWS];
+const FILES: &[&[Row]] = &[server::ROWS, classes::ROWS, requests::ROWS, trust::ROWS, logs::ROWS];
 
 /// The headings, in the order of `--help`.
 const GROUPS: &[&str] =
-    &[APPLICATION, SOCKETS, WORKERS, RECYCLING, PRIVILEGES, TIMEOUTS, LIMITS, LOGS];
+    &[APPLICATION, SOCKETS, WORKERS, RECYCLING, PRIVILEGES, TIMEOUTS, LIMITS, PROXIES, LOGS];
 
 /// All rows, by heading; under one, in the order of the files.
 pub(crate) static TABLE: &[Row] = &by_group::<{ count() }>();

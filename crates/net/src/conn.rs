@@ -94,6 +94,8 @@ pub(crate) struct Conn {
     serial: u32,
     /// Of the current exchange.
     number: u32,
+    /// Whether the other end is a trusted proxy.
+    trusted: bool,
     pub(crate) phase: Phase,
     last: Last,
     record: Record,
@@ -129,6 +131,7 @@ impl Conn {
             key,
             serial,
             number: 0,
+            trusted: core.witness.believes(peer),
             phase: Phase::Idle,
             last: Last::Next,
             record: Record::new(core.now),
@@ -342,6 +345,10 @@ impl Conn {
     fn head_complete(&mut self, core: &mut Core, body_waits: bool) {
         self.phase = Phase::Body { since: core.now };
         let head = self.http.head();
+        match core.witness.see(self.peer, self.trusted, head) {
+            Ok(seen) => self.record.seen(seen),
+            Err(reason) => return self.refuse(core, 400, reason),
+        }
         let bodiless = matches!(head.framing(), Framing::None | Framing::Length(0));
         if head.expects_continue() && !bodiless && body_waits {
             let mut line = std::mem::take(&mut core.outbox);
@@ -367,10 +374,14 @@ impl Conn {
             self.arm(core, Timer::Queue, core.now + timeout);
         }
         self.number = self.number.wrapping_add(1);
+        let Some(seen) = self.record.seen.clone() else {
+            return self.refuse(core, 500, "the server failed");
+        };
         core.ready.push_back(Exchange {
             id: ExchangeId { key: self.key, serial: self.serial, number: self.number },
             body: self.spool.finish(),
-            peer: self.peer,
+            peer: seen.client,
+            seen,
             listener: self.listener,
         });
     }
@@ -446,6 +457,7 @@ impl Conn {
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Tcp(address) if address.port() == 0 => write!(f, "{}", address.ip()),
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Unix => f.write_str("unix"),
         }

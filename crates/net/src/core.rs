@@ -17,6 +17,7 @@ use crate::handoff::HandOff;
 use crate::options::Options;
 use crate::reactor::Heirs;
 use crate::timer::Timers;
+use crate::trust::Witness;
 
 /// Size of the one read buffer, in bytes: a connection has a buffer of its own
 /// only while a request is incomplete.
@@ -50,6 +51,7 @@ pub(crate) struct Core {
     /// How many pipelined requests may still follow in this turn.
     followers: usize,
     pub(crate) access: Option<AccessLog>,
+    pub(crate) witness: Witness,
     pub(crate) drain: Drain,
     /// The way to other workers.
     pub(crate) hand_off: Option<HandOff>,
@@ -111,6 +113,7 @@ impl Core {
         let now = Instant::now();
         Self {
             limits: Arc::new(options.limits.clone()),
+            witness: Witness::new(options.trust.clone(), options.request_ids),
             options,
             registry,
             timers: Timers::default(),

@@ -24,8 +24,10 @@ mod listen;
 mod options;
 mod out;
 mod reactor;
+mod request_id;
 mod stream;
 mod timer;
+mod trust;
 
 pub use access::{AccessLog, Format, Skip};
 pub use address::Address;
@@ -37,3 +39,5 @@ pub use handoff::hand_off;
 pub use listen::{BindError, Listener, inherited, keep_descriptors};
 pub use options::Options;
 pub use reactor::{Heirs, Reactor};
+pub use request_id::RequestId;
+pub use trust::{Networks, Scheme, Seen, Style, Trust, Underscores};

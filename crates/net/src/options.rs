@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serve_http::Limits;
 
+use crate::trust::Trust;
+
 /// What a worker's loop is allowed to do, and for how long.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -36,6 +38,10 @@ pub struct Options {
     /// there. One that has shut down its writing side counts as gone, since a
     /// client that gave up looks the same.
     pub patience: Duration,
+    /// Whose headers are believed, and which.
+    pub trust: Trust,
+    /// Whether each request has a name.
+    pub request_ids: bool,
     /// Value of the Server header.
     pub server: String,
 }
@@ -55,6 +61,8 @@ impl Default for Options {
             queue_limit: None,
             queue_timeout: None,
             patience: Duration::from_millis(100),
+            trust: Trust::default(),
+            request_ids: true,
             server: "serve".into(),
         }
     }

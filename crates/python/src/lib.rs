@@ -21,6 +21,7 @@ mod noted;
 mod process;
 mod request;
 mod respond;
+mod seen;
 mod timeout;
 
 pub use app::{App, Refusal, evaluate_file, evaluate_module, insert_directories, load};

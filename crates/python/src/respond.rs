@@ -264,7 +264,11 @@ impl fmt::Display for Call<'_, '_> {
             _ => "?".to_owned(),
         };
         let (method, path) = (text("REQUEST_METHOD"), text("PATH_INFO"));
-        write!(f, "request=\"{method} {path}\" client={}", self.peer)
+        write!(f, "request=\"{method} {path}\" client={}", self.peer)?;
+        match self.environ.get_item("HTTP_X_REQUEST_ID") {
+            Ok(Some(id)) => write!(f, " id={}", id.to_string().escape_debug()),
+            _ => Ok(()),
+        }
     }
 }
 

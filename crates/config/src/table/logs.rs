@@ -35,8 +35,8 @@ pub(super) const ROWS: &[Row] = &[
         flags: &["--access-log-skip"],
         platform_variable: None,
         value: "RULE",
-        kind: Kind::List,
-        default: None,
+        kind: Kind::Items,
+        default: Some(""),
         group: LOGS,
         summary: "Log no request like this, as in path=/healthz",
         details: "Rules for requests that are not logged. A rule is one or more tests with spaces \

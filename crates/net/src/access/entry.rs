@@ -5,12 +5,11 @@ use std::time::Duration;
 use serve_http::Head;
 
 use crate::clock::Clock;
-use crate::gateway::Peer;
+use crate::trust::Seen;
 
 /// One exchange that is over.
 pub(crate) struct Entry<'a> {
-    /// The client, as far as is known.
-    pub(crate) client: Peer,
+    pub(crate) seen: &'a Seen,
     /// What has come of the request's head.
     pub(crate) head: &'a Head,
     pub(crate) clock: &'a Clock,
@@ -25,7 +24,6 @@ pub(crate) struct Entry<'a> {
     pub(crate) queued: Option<Duration>,
     /// How long the application had it.
     pub(crate) app: Option<Duration>,
-    pub(crate) id: &'a str,
     pub(crate) notes: &'a Notes,
 }
 

@@ -228,7 +228,7 @@ impl Atom {
             None => out.push(b'-'),
         };
         match self {
-            Self::Client => match entry.client {
+            Self::Client => match entry.seen.client {
                 Peer::Tcp(address) => put(out, format_args!("{}", address.ip())),
                 Peer::Unix => out.push(b'-'),
             },
@@ -253,7 +253,10 @@ impl Atom {
                 put(out, format_args!("{whole}.{micros:06}"));
             }
             Self::Pid => put(out, format_args!("<{}>", process::id())),
-            Self::RequestId => text(known(entry.id.as_bytes()), out),
+            Self::RequestId => match &entry.seen.id {
+                Some(id) => put(out, format_args!("{id}")),
+                None => out.push(b'-'),
+            },
             Self::Worker => put(out, format_args!("{worker}")),
             Self::Queued => span(entry.queued, out),
             Self::App => span(entry.app, out),

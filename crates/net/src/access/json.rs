@@ -15,9 +15,13 @@ pub(super) fn write(entry: &Entry<'_>, worker: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"time\":\"");
     entry.clock.timestamp(out);
     out.push(b'"');
-    match entry.client {
+    match entry.seen.client {
         Peer::Tcp(address) => put(out, format_args!(",\"client\":\"{}\"", address.ip())),
         Peer::Unix => out.extend_from_slice(b",\"client\":null"),
+    }
+    match &entry.seen.id {
+        Some(id) => put(out, format_args!(",\"request_id\":\"{id}\"")),
+        None => out.extend_from_slice(b",\"request_id\":null"),
     }
     let whole = known(head.method()).is_some();
     let version = match head.version() {
@@ -28,7 +32,6 @@ pub(super) fn write(entry: &Entry<'_>, worker: u32, out: &mut Vec<u8>) {
     // Of a request line that could not be read there is nothing but the line.
     let line = head.request_line();
     for (name, text) in [
-        ("request_id", known(entry.id.as_bytes())),
         ("request", known(line).filter(|_| !whole)),
         ("method", known(head.method())),
         ("path", known(head.path())),

@@ -3,6 +3,7 @@
 //! its client, or the connection ends before. A request that never came whole is
 //! none, unless it was answered.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serve_http::Response;
@@ -10,6 +11,7 @@ use serve_http::Response;
 use super::{Conn, Phase};
 use crate::access::{Entry, Notes};
 use crate::core::Core;
+use crate::trust::Seen;
 
 /// nginx's status for a client that has gone before there was an answer.
 const GONE: u16 = 499;
@@ -32,13 +34,18 @@ pub(super) struct Record {
     run: Option<Instant>,
     logged: Logged,
     notes: Notes,
+    pub(super) seen: Option<Arc<Seen>>,
 }
 
 impl Record {
     /// Of an exchange that begins now.
     pub(super) fn new(now: Instant) -> Self {
         let (whole, run) = (None, None);
-        Self { began: now, whole, run, logged: Logged::No, notes: Notes::default() }
+        Self { began: now, whole, run, logged: Logged::No, notes: Notes::default(), seen: None }
+    }
+
+    pub(super) fn seen(&mut self, seen: Arc<Seen>) {
+        self.seen = Some(seen);
     }
 
     pub(super) fn whole(&mut self, now: Instant) {
@@ -83,8 +90,11 @@ impl Conn {
         let Some(access) = &mut core.access else { return };
         let end = core.now;
         let until = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        // A head that could not be read shows nothing but its connection.
+        let plain = || core.witness.glimpse(self.peer, self.trusted);
+        let seen = record.seen.take().unwrap_or_else(plain);
         access.line(&Entry {
-            client: self.peer,
+            seen: &seen,
             head: self.http.head(),
             clock: &core.clock,
             status: if self.http.response_started() { self.http.status() } else { GONE },
@@ -92,7 +102,6 @@ impl Conn {
             duration: until(record.whole.unwrap_or(record.began), end),
             queued: record.whole.map(|whole| until(whole, record.run.unwrap_or(end))),
             app: record.run.map(|run| until(run, end)),
-            id: "",
             notes: &record.notes,
         });
     }
