@@ -16,7 +16,7 @@ use serve_supervisor::{Inherited, Launch, Options, Pidfile, Plan, Refusal, Site}
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
 use crate::trust::trust;
-use crate::{logger, logs, process, worker};
+use crate::{logger, logs, metrics, process, worker};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
@@ -341,6 +341,10 @@ impl Site for House<'_> {
         {
             log::error!("{error}");
         }
+    }
+
+    fn steady(&mut self, workers: u16) {
+        metrics::workers(workers);
     }
 
     fn serving(&mut self) {

@@ -10,9 +10,11 @@ mod house;
 mod invocation;
 mod logger;
 mod logs;
+mod metrics;
 mod mold;
 mod privileges;
 mod process;
+mod syslog;
 mod trust;
 mod worker;
 

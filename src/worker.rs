@@ -15,7 +15,7 @@ use serve_python::{App, Control, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
 use crate::trust::trust;
-use crate::{logger, logs};
+use crate::{logger, logs, metrics};
 
 /// How long a kept-alive connection may still bring a request to a worker that
 /// stops. Closing it at once would cut off a client that is just writing one.
@@ -99,9 +99,13 @@ fn serve(
         worker: format!("worker={} gen={}", link.id(), link.generation()),
     };
     let access = logs::access(settings, link.id().number())?;
+    let statsd = metrics::connect(settings);
     let broken = |error| format!("the event loop cannot start: {error}");
     let mut reactor =
         Reactor::new(reactor_options(settings)?, listeners, access).map_err(broken)?;
+    if let Some(statsd) = statsd {
+        reactor.measure(statsd);
+    }
     // A worker that is the only one would take what it has put.
     if let (Ok([put, take]), true) = (<[OwnedFd; 2]>::try_from(pair), options.multiprocess) {
         reactor.share(put, take).map_err(broken)?;

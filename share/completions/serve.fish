@@ -45,6 +45,13 @@ complete -c serve -l access-log-skip -d 'Log no request like this, as in path=/h
 complete -c serve -l access-log-sample -d 'Log one request in N [default: 1]' -r
 complete -c serve -l error-logfile -d 'Log the server\'s messages to this file; - is stderr [default: -]' -r
 complete -c serve -l log-level -d 'trace, debug, info, warning, error or critical [default: info]' -r
+complete -c serve -l log-format -d 'Form of the server\'s messages: text or json [default: text]' -r
+complete -c serve -l log-syslog-to -d 'Where syslog listens: udp://HOST:PORT or unix://PATH [default: udp://localhost:514]' -r
+complete -c serve -l log-syslog-prefix -d 'Part of the name in syslog' -r
+complete -c serve -l log-syslog-facility -d 'Facility for syslog [default: user]' -r
+complete -c serve -l statsd-host -d 'Send metrics to this statsd, as in localhost:8125' -r
+complete -c serve -l statsd-prefix -d 'What the metrics\' names begin with' -r
+complete -c serve -l dogstatsd-tags -d 'Tags for DogStatsD, as in env:prod,region:eu' -r
 complete -c serve -l asgi-loop -r
 complete -c serve -l asgi-lifespan -r
 complete -c serve -l asgi-disconnect-grace-period -r
@@ -58,6 +65,8 @@ complete -c serve -l paste -r
 complete -c serve -l paste-global -r
 complete -c serve -l protocol -r
 complete -c serve -l uwsgi-allow-from -r
+complete -c serve -l log-config -r
+complete -c serve -l logger-class -r
 complete -c serve -l log-config-json -r
 complete -c serve -l keyfile -r
 complete -c serve -l certfile -r
@@ -87,6 +96,12 @@ complete -c serve -l initgroups -d 'Also be in all groups that the user is a mem
 complete -c serve -l no-initgroups -d 'Also be in all groups that the user is a member of'
 complete -c serve -l request-id -d 'Give each request a name, for logs'
 complete -c serve -l no-request-id -d 'Give each request a name, for logs'
+complete -c serve -l capture-output -d 'Write what the application prints to the error log'
+complete -c serve -l no-capture-output -d 'Write what the application prints to the error log'
+complete -c serve -l log-syslog -d 'Send the logs to syslog as well'
+complete -c serve -l no-log-syslog -d 'Send the logs to syslog as well'
+complete -c serve -l disable-redirect-access-to-syslog -d 'Keep the access log out of syslog'
+complete -c serve -l no-disable-redirect-access-to-syslog -d 'Keep the access log out of syslog'
 complete -c serve -l reload
 complete -c serve -l spew
 complete -c serve -l no-sendfile

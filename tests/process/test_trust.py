@@ -14,8 +14,9 @@ KEYS = """
 
     def app(environ, start_response):
         start_response("200 OK", [("Content-Type", "application/json")])
-        names = [key for key in environ if key in KEYS or key.startswith(("HTTP_", "SCRIPT", "PATH"))]
-        return [json.dumps({name: environ[name] for name in names}).encode()]
+        starts = ("HTTP_", "SCRIPT", "PATH")
+        seen = {k: v for k, v in environ.items() if k in KEYS or k.startswith(starts)}
+        return [json.dumps(seen).encode()]
 """
 
 
@@ -92,8 +93,9 @@ def test_whoever_is_no_trusted_proxy_is_not_believed(serve):
 def test_the_first_of_so_many_proxies_says_who_the_client_is(serve, hops, headers, expected):
     server = serve(KEYS, "--trust-forwarded", hops, "--forwarded-allow-ips", "127.0.0.0/8")
     seen = ask(server, **headers)
-    names = "REMOTE_ADDR REMOTE_PORT wsgi.url_scheme SERVER_NAME SERVER_PORT HTTP_HOST".split()
-    for name, value in zip(names, expected):
+    names = ["REMOTE_ADDR", "REMOTE_PORT", "wsgi.url_scheme"]
+    names += ["SERVER_NAME", "SERVER_PORT", "HTTP_HOST"]
+    for name, value in zip(names, expected, strict=True):
         assert value is ... or seen.get(name) == value, (name, seen)
 
 
@@ -107,9 +109,7 @@ def test_forwarded_is_read_if_the_proxies_speak_it(serve):
 
 def test_whoever_comes_by_a_unix_socket_is_trusted(serve, tmp_path):
     path = str(tmp_path / "socket")
-    server = serve(
-        KEYS, "--bind", f"unix:{path}", "--forwarded-allow-ips", "none", "--trust-forwarded", 1
-    )
+    serve(KEYS, "--bind", f"unix:{path}", "--forwarded-allow-ips", "none", "--trust-forwarded", 1)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         connection.sendall(b"GET / HTTP/1.0\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n")

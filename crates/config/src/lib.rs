@@ -35,4 +35,6 @@ pub use file::Document;
 pub use merge::{Environment, Layer, Origin, Remark, from_env, from_file, resolve};
 pub use render::reference;
 pub use schema::schema;
-pub use settings::{ForwardedStyle, HeaderMap, LogFile, LogLevel, Settings, WorkerClass, Workers};
+pub use settings::{
+    ForwardedStyle, HeaderMap, LogFile, LogForm, LogLevel, Settings, WorkerClass, Workers,
+};

@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use crate::error::Error;
 use crate::kind::{duration, mode, mode_text, seconds, size, size_text};
 use crate::merge::Origin;
+use crate::table::FACILITIES;
 
 /// Every setting, resolved. What each means is in the table, and from there in
 /// `docs/reference/settings.md`; here are only the types and their units.
@@ -134,6 +135,19 @@ pub struct Settings {
     /// `Standard` is stderr.
     pub errorlog: LogFile,
     pub loglevel: LogLevel,
+    pub log_format: LogForm,
+    pub capture_output: bool,
+    pub syslog: bool,
+    /// Not parsed yet.
+    pub syslog_addr: String,
+    pub syslog_prefix: Option<String>,
+    /// One of syslog's words: [`Settings::facility`].
+    pub syslog_facility: String,
+    pub disable_redirect_access_to_syslog: bool,
+    /// `None`: there are no metrics. Not resolved yet.
+    pub statsd_host: Option<String>,
+    pub statsd_prefix: Option<String>,
+    pub dogstatsd_tags: Option<String>,
 
     /// Where each value came from that is not the default.
     pub(crate) origins: BTreeMap<String, Origin>,
@@ -143,6 +157,11 @@ impl Settings {
     /// Where the value of the setting called `name` came from.
     pub fn origin(&self, name: &str) -> &Origin {
         self.origins.get(name).unwrap_or(&Origin::Default)
+    }
+
+    /// The number of `syslog_facility` (RFC 5424 section 6.2.1).
+    pub fn facility(&self) -> usize {
+        FACILITIES.iter().position(|name| *name == self.syslog_facility).unwrap_or(1)
     }
 
     /// For another process of the same program: [`Settings::from_json`] gives
@@ -221,6 +240,15 @@ pub enum LogFile {
     /// A file to append to.
     #[serde(untagged)]
     File(String),
+}
+
+/// The form of the server's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the table's words")]
+pub enum LogForm {
+    Text,
+    Json,
 }
 
 /// The least important kind of line that is logged.

@@ -21,6 +21,7 @@ use serde_json::Value as Json;
 use crate::kind::Kind;
 
 pub(crate) use absent::{ABSENT, Absent, Fate};
+pub(crate) use logs::FACILITIES;
 
 /// One setting.
 #[derive(Clone, Copy)]

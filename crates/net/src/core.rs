@@ -16,6 +16,7 @@ use crate::gateway::Exchange;
 use crate::handoff::HandOff;
 use crate::options::Options;
 use crate::reactor::Heirs;
+use crate::statsd::Statsd;
 use crate::timer::Timers;
 use crate::trust::Witness;
 
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     /// How many pipelined requests may still follow in this turn.
     followers: usize,
     pub(crate) access: Option<AccessLog>,
+    pub(crate) statsd: Option<Statsd>,
     pub(crate) witness: Witness,
     pub(crate) drain: Drain,
     /// The way to other workers.
@@ -125,6 +127,7 @@ impl Core {
             again: Vec::new(),
             followers: FOLLOWERS,
             access,
+            statsd: None,
             drain: Drain::No,
             hand_off: None,
             counters: Counters::default(),
@@ -168,7 +171,11 @@ impl Core {
         );
     }
 
-    pub(crate) fn flush_access(&mut self) {
+    /// What the turn has to tell leaves.
+    pub(crate) fn flush_logs(&mut self) {
+        if let Some(statsd) = &mut self.statsd {
+            statsd.flush();
+        }
         if let Some(access) = &mut self.access {
             access.flush();
         }

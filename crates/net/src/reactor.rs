@@ -209,7 +209,7 @@ impl Reactor {
             }
             if !self.step() {
                 self.relieve();
-                self.core.flush_access();
+                self.core.flush_logs();
                 return None;
             }
         }
@@ -248,7 +248,7 @@ impl Reactor {
             self.event(event);
         }
         self.relieve();
-        self.core.flush_access();
+        self.core.flush_logs();
     }
 
     /// Whether a drain has come to its end.

@@ -3,6 +3,13 @@
 use super::{LOGS, Row};
 use crate::kind::Kind;
 
+/// The facilities of syslog, in the order of their numbers.
+pub(crate) const FACILITIES: &[&str] = &[
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
+    "ftp", "ntp", "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4",
+    "local5", "local6", "local7",
+];
+
 pub(super) const ROWS: &[Row] = &[
     Row {
         name: "accesslog",
@@ -86,5 +93,131 @@ pub(super) const ROWS: &[Row] = &[
         details: "Messages of this level and above are logged: `trace` is everything, `critical` is \
             almost nothing. Upper and lower case are the same.",
         gunicorn: "gunicorn does not have `trace`.",
+    },
+    Row {
+        name: "log_format",
+        flags: &["--log-format"],
+        platform_variable: None,
+        value: "FORM",
+        kind: Kind::Choice { names: &["text", "json"], later: &[] },
+        default: Some("text"),
+        group: LOGS,
+        summary: "Form of the server's messages: text or json",
+        details: "`json` writes each message as a JSON object: `time`, `level`, `role`, `pid`, `message`. What \
+            the application prints is not touched.",
+        gunicorn: "gunicorn does not have it.",
+    },
+    Row {
+        name: "capture_output",
+        flags: &["--capture-output", "--no-capture-output"],
+        platform_variable: None,
+        value: "",
+        kind: Kind::Switch,
+        default: Some("false"),
+        group: LOGS,
+        summary: "Write what the application prints to the error log",
+        details: "The standard output and error of the workers go to the file that `errorlog` names. Without \
+            such a file it has no effect.",
+        gunicorn: "",
+    },
+    Row {
+        name: "syslog",
+        flags: &["--log-syslog", "--no-log-syslog"],
+        platform_variable: None,
+        value: "",
+        kind: Kind::Switch,
+        default: Some("false"),
+        group: LOGS,
+        summary: "Send the logs to syslog as well",
+        details: "Messages and access lines are also sent to `syslog_addr`, as RFC 5424 has them, under the \
+            names `serve.error` and `serve.access`. Nothing waits for syslog: what it does not take \
+            is lost.",
+        gunicorn: "In gunicorn the names begin with `gunicorn`, and the form is RFC 3164.",
+    },
+    Row {
+        name: "syslog_addr",
+        flags: &["--log-syslog-to"],
+        platform_variable: None,
+        value: "ADDRESS",
+        kind: Kind::Text,
+        default: Some("udp://localhost:514"),
+        group: LOGS,
+        summary: "Where syslog listens: udp://HOST:PORT or unix://PATH",
+        details: "`udp://HOST:PORT`, or the path of a socket for datagrams, as in `unix:///dev/log`.",
+        gunicorn: "gunicorn also knows streams: `tcp://`, `unix://PATH#stream`.",
+    },
+    Row {
+        name: "syslog_prefix",
+        flags: &["--log-syslog-prefix"],
+        platform_variable: None,
+        value: "NAME",
+        kind: Kind::Text,
+        default: None,
+        group: LOGS,
+        summary: "Part of the name in syslog",
+        details: "With `syslog_prefix = \"shop\"` the names in syslog are `serve.shop.error` and \
+            `serve.shop.access`.",
+        gunicorn: "",
+    },
+    Row {
+        name: "syslog_facility",
+        flags: &["--log-syslog-facility"],
+        platform_variable: None,
+        value: "NAME",
+        kind: Kind::Choice { names: FACILITIES, later: &[] },
+        default: Some("user"),
+        group: LOGS,
+        summary: "Facility for syslog",
+        details: "As syslog.h has them: `user`, `daemon`, `local0` and so on.",
+        gunicorn: "",
+    },
+    Row {
+        name: "disable_redirect_access_to_syslog",
+        flags: &["--disable-redirect-access-to-syslog", "--no-disable-redirect-access-to-syslog"],
+        platform_variable: None,
+        value: "",
+        kind: Kind::Switch,
+        default: Some("false"),
+        group: LOGS,
+        summary: "Keep the access log out of syslog",
+        details: "Only the server's messages are sent to syslog.",
+        gunicorn: "",
+    },
+    Row {
+        name: "statsd_host",
+        flags: &["--statsd-host"],
+        platform_variable: None,
+        value: "ADDRESS",
+        kind: Kind::Text,
+        default: None,
+        group: LOGS,
+        summary: "Send metrics to this statsd, as in localhost:8125",
+        details: "Counts and durations of requests, by [gunicorn's names](../guides/logs.md#metrics), in UDP \
+            datagrams to `HOST:PORT` or to a socket, `unix:///PATH`. Nothing waits for it.",
+        gunicorn: "",
+    },
+    Row {
+        name: "statsd_prefix",
+        flags: &["--statsd-prefix"],
+        platform_variable: None,
+        value: "PREFIX",
+        kind: Kind::Text,
+        default: None,
+        group: LOGS,
+        summary: "What the metrics' names begin with",
+        details: "A dot follows it.",
+        gunicorn: "",
+    },
+    Row {
+        name: "dogstatsd_tags",
+        flags: &["--dogstatsd-tags"],
+        platform_variable: None,
+        value: "TAGS",
+        kind: Kind::Text,
+        default: None,
+        group: LOGS,
+        summary: "Tags for DogStatsD, as in env:prod,region:eu",
+        details: "Added to each metric.",
+        gunicorn: "",
     },
 ];

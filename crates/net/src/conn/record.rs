@@ -1,4 +1,4 @@
-//! What is remembered of an exchange for the access log, until its line is
+//! What is remembered of an exchange for the access log and the metrics, until its line is
 //! made: exactly one, when the response is complete, though perhaps not yet with
 //! its client, or the connection ends before. A request that never came whole is
 //! none, unless it was answered.
@@ -87,9 +87,14 @@ impl Conn {
             return;
         }
         record.logged = Logged::Yes;
-        let Some(access) = &mut core.access else { return };
         let end = core.now;
         let until = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        let status = if self.http.response_started() { self.http.status() } else { GONE };
+        let duration = until(record.whole.unwrap_or(record.began), end);
+        if let Some(statsd) = &mut core.statsd {
+            statsd.request(status, duration);
+        }
+        let Some(access) = &mut core.access else { return };
         // A head that could not be read shows nothing but its connection.
         let plain = || core.witness.glimpse(self.peer, self.trusted);
         let seen = record.seen.take().unwrap_or_else(plain);
@@ -97,9 +102,9 @@ impl Conn {
             seen: &seen,
             head: self.http.head(),
             clock: &core.clock,
-            status: if self.http.response_started() { self.http.status() } else { GONE },
+            status,
             bytes: self.http.sent_body(),
-            duration: until(record.whole.unwrap_or(record.began), end),
+            duration,
             queued: record.whole.map(|whole| until(whole, record.run.unwrap_or(end))),
             app: record.run.map(|run| until(run, end)),
             notes: &record.notes,

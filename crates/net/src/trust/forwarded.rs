@@ -49,7 +49,7 @@ fn x_forwarded(head: &Head, hops: usize) -> Claims {
     // Proxies often replace these instead of appending; then there are fewer.
     let single = |name: &'static [u8]| {
         let items = list(name);
-        let at = items.len().checked_sub(hops).unwrap_or_default();
+        let at = items.len().saturating_sub(hops);
         items.get(at).copied()
     };
     let clients = list(b"x-forwarded-for");

@@ -133,6 +133,10 @@ impl Table {
         generation.target = new(old);
         let text = format!("{who}: workers={}, were {old}", generation.target);
         self.log(Level::Info, text);
+        // During a reload it is told when that is over.
+        if self.current == Some(id) {
+            self.steady(id);
+        }
     }
 
     fn worker_ids(&self) -> Vec<WorkerId> {
