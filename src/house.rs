@@ -15,7 +15,7 @@ use serve_supervisor::{Inherited, Launch, Options, Pidfile, Plan, Refusal, Site}
 
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
-use crate::trust::trust;
+use crate::trust::{proxy, trust};
 use crate::{logger, logs, metrics, process, worker};
 
 /// The name in an upgrade of a socket that this server did not bind.
@@ -246,6 +246,7 @@ impl Site for House<'_> {
             }
         }
         let readable = logs::check(&settings).and_then(|()| trust(&settings).map(drop));
+        let readable = readable.and_then(|()| proxy(&settings).map(drop));
         readable.map_err(|reason| refusal(2, reason))?;
         let mut listeners = self.listeners(&settings, owner.as_ref())?;
         listeners.extend(self.pair()?);

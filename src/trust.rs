@@ -1,7 +1,8 @@
 //! Whom a worker believes, as the settings describe it.
 
-use serve_config::{ForwardedStyle, HeaderMap, Settings};
-use serve_net::{Networks, Style, Trust, Underscores};
+use serve_config::{ForwardedStyle, HeaderMap, ProxyProtocol, Settings};
+use serve_http::ProxyVersion;
+use serve_net::{Networks, Proxy, Style, Trust, Underscores};
 
 /// Reads what only `serve-net` understands.
 pub(crate) fn trust(settings: &Settings) -> Result<Trust, String> {
@@ -23,6 +24,17 @@ pub(crate) fn trust(settings: &Settings) -> Result<Trust, String> {
             ForwardedStyle::Forwarded => Style::Forwarded,
         },
     })
+}
+
+/// Who speaks the PROXY protocol.
+pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
+    let version = match settings.proxy_protocol {
+        ProxyProtocol::Off => return Ok(None),
+        ProxyProtocol::V1 => ProxyVersion::V1,
+        ProxyProtocol::V2 => ProxyVersion::V2,
+        ProxyProtocol::Auto => ProxyVersion::Either,
+    };
+    Ok(Some(Proxy { from: networks("proxy_allow_ips", &settings.proxy_allow_ips)?, version }))
 }
 
 fn networks(setting: &str, texts: &[String]) -> Result<Networks, String> {

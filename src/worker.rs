@@ -14,7 +14,7 @@ use serve_net::{Board, Listener, Reactor};
 use serve_python::{App, Control, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
-use crate::trust::trust;
+use crate::trust::{proxy, trust};
 use crate::{logger, logs, metrics};
 
 /// How long a kept-alive connection may still bring a request to a worker that
@@ -144,6 +144,7 @@ fn reactor_options(settings: &Settings) -> Result<serve_net::Options, String> {
         queue_limit: settings.queue_limit,
         queue_timeout: settings.queue_timeout,
         trust: trust(settings)?,
+        proxy: proxy(settings)?,
         request_ids: settings.request_id,
         ..serve_net::Options::default()
     })

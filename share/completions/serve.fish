@@ -39,6 +39,8 @@ complete -c serve -l forwarded-style -d 'Which headers trust_forwarded reads [de
 complete -c serve -l secure-scheme-headers -d 'Headers of trusted proxies that tell https, and how [default: X-FORWARDED-PROTOCOL=ssl,X-FORWARDED-PROTO=https,X-FORWARDED-SSL=on]' -r
 complete -c serve -l forwarder-headers -d 'Headers with an underscore that trusted proxies may send [default: SCRIPT_NAME,PATH_INFO]' -r
 complete -c serve -l header-map -d 'What becomes of other headers with an underscore [default: drop]' -r
+complete -c serve -l proxy-protocol -d 'Connections begin with the PROXY protocol: v1, v2, auto [default: off]' -r
+complete -c serve -l proxy-allow-from -d 'Who speaks the PROXY protocol; * is everybody [default: 127.0.0.1,::1]' -r
 complete -c serve -l access-logfile -d 'Log each request to this file; - is stdout' -r
 complete -c serve -l access-logformat -d 'What a line of the access log says; json for JSON [default: %(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"]' -r
 complete -c serve -l access-log-skip -d 'Log no request like this, as in path=/healthz' -r

@@ -36,5 +36,6 @@ pub use merge::{Environment, Layer, Origin, Remark, from_env, from_file, resolve
 pub use render::reference;
 pub use schema::schema;
 pub use settings::{
-    ForwardedStyle, HeaderMap, LogFile, LogForm, LogLevel, Settings, WorkerClass, Workers,
+    ForwardedStyle, HeaderMap, LogFile, LogForm, LogLevel, ProxyProtocol, Settings, WorkerClass,
+    Workers,
 };

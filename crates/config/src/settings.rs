@@ -123,6 +123,9 @@ pub struct Settings {
     pub forwarder_headers: Vec<String>,
     pub header_map: HeaderMap,
     pub request_id: bool,
+    pub proxy_protocol: ProxyProtocol,
+    /// Not parsed yet.
+    pub proxy_allow_ips: Vec<String>,
 
     /// `None`: requests are not logged. `Standard` is stdout.
     pub accesslog: Option<LogFile>,
@@ -219,6 +222,17 @@ pub enum WorkerClass {
 pub enum ForwardedStyle {
     XForwarded,
     Forwarded,
+}
+
+/// Whether connections begin with the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the table's words")]
+pub enum ProxyProtocol {
+    Off,
+    V1,
+    V2,
+    Auto,
 }
 
 /// What becomes of headers with an underscore.

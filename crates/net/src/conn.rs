@@ -24,9 +24,11 @@ use crate::stream::{Moved, Stream};
 use crate::timer::{Deadline, Timer};
 
 mod moving;
+mod proxy;
 mod queue;
 mod record;
 
+use proxy::Introduction;
 use record::Record;
 
 /// After an early answer, how long the client may go on writing before the
@@ -96,6 +98,7 @@ pub(crate) struct Conn {
     number: u32,
     /// Whether the other end is a trusted proxy.
     trusted: bool,
+    introduction: Introduction,
     pub(crate) phase: Phase,
     last: Last,
     record: Record,
@@ -120,9 +123,7 @@ impl Conn {
         key: usize,
         serial: u32,
     ) -> Self {
-        let peer = peer.map_or(Peer::Unix, |address| {
-            Peer::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
-        });
+        let peer = peer.map_or(Peer::Unix, Peer::tcp);
         Self {
             stream: Stream::new(fd),
             http: Connection::new(core.limits.clone()),
@@ -132,6 +133,7 @@ impl Conn {
             serial,
             number: 0,
             trusted: core.witness.believes(peer),
+            introduction: Introduction::of(core, peer),
             phase: Phase::Idle,
             last: Last::Next,
             record: Record::new(core.now),
@@ -314,9 +316,12 @@ impl Conn {
     /// Parses; returns how many bytes are done with. Only when a request is
     /// complete, these may not be all.
     fn feed(&mut self, core: &mut Core, bytes: &[u8]) -> usize {
-        let mut used = 0;
         if self.phase == Phase::Idle {
             self.record = Record::new(core.now);
+        }
+        let mut used = self.introduced(core, bytes);
+        if used > 0 && used == bytes.len() {
+            return used;
         }
         while matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body { .. }) {
             let (n, event) = match self.http.receive(&bytes[used..]) {

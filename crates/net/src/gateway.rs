@@ -49,6 +49,12 @@ pub enum Peer {
     Unix,
 }
 
+impl Peer {
+    pub(crate) fn tcp(address: SocketAddr) -> Self {
+        Self::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+}
+
 /// What became of data for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

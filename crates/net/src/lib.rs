@@ -38,7 +38,7 @@ pub use gateway::{Board, Exchange, ExchangeId, Gateway, NoBoard, Peer, Sent, Sha
 pub use handle::Handle;
 pub use handoff::hand_off;
 pub use listen::{BindError, Listener, inherited, keep_descriptors};
-pub use options::Options;
+pub use options::{Options, Proxy};
 pub use reactor::{Heirs, Reactor};
 pub use request_id::RequestId;
 pub use statsd::Statsd;

@@ -127,10 +127,7 @@ impl Witness {
 
     /// Whether what `peer` says of its requests is believed.
     pub(crate) fn believes(&self, peer: Peer) -> bool {
-        match peer {
-            Peer::Tcp(address) => self.trust.proxies.contains(address.ip()),
-            Peer::Unix => true,
-        }
+        self.trust.proxies.holds(peer)
     }
 
     /// A request of which there is nothing to believe.

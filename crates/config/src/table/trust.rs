@@ -104,4 +104,33 @@ pub(super) const ROWS: &[Row] = &[
             an application that failed.",
         gunicorn: "gunicorn does not have it.",
     },
+    Row {
+        name: "proxy_protocol",
+        flags: &["--proxy-protocol"],
+        platform_variable: None,
+        value: "VERSION",
+        kind: Kind::Choice { names: &["off", "v1", "v2", "auto"], later: &[] },
+        default: Some("off"),
+        group: PROXIES,
+        summary: "Connections begin with the PROXY protocol: v1, v2, auto",
+        details: "Each connection from `proxy_allow_ips` must begin with a PROXY header of this \
+            version, `auto` is either; without one it is answered with 400. It tells the client's \
+            address, and headers are then believed only if that is a trusted proxy. Change it \
+            when no connections are open: those that a reload hands over begin as they did.",
+        gunicorn: "In gunicorn the header may be missing, the flag needs no value, and headers are \
+            believed by the address of the load balancer.",
+    },
+    Row {
+        name: "proxy_allow_ips",
+        flags: &["--proxy-allow-from"],
+        platform_variable: None,
+        value: "ADDRESSES",
+        kind: Kind::Items,
+        default: Some("127.0.0.1,::1"),
+        group: PROXIES,
+        summary: "Who speaks the PROXY protocol; * is everybody",
+        details: "Addresses and networks, `*` for everybody, or `none`; and whoever comes by a unix \
+            socket. Others are clients of their own, whose PROXY header is refused.",
+        gunicorn: "",
+    },
 ];

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::gateway::Peer;
+
 /// Addresses and networks; or all there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Networks {
@@ -44,7 +46,15 @@ impl Networks {
         Ok(Self::Some(networks))
     }
 
-    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
+    /// Whether `peer` is one of these, or comes by a unix socket.
+    pub(crate) fn holds(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Tcp(address) => self.contains(address.ip()),
+            Peer::Unix => true,
+        }
+    }
+
+    fn contains(&self, ip: IpAddr) -> bool {
         match self {
             Self::All => true,
             Self::Some(networks) => networks.iter().any(|network| network.contains(&ip)),
