@@ -2,10 +2,10 @@
 
 import json
 import re
-from signal import SIGHUP
+from signal import SIGHUP, SIGUSR1
 
 import pytest
-from harness import run
+from harness import run, wait_until
 from load import Load
 from servers import WHO
 
@@ -173,3 +173,37 @@ def test_under_load_and_three_reloads_each_answered_request_has_one_line(serve):
     assert all(' "GET / HTTP/1.1" 200 ' in line for line in lines)
     # A client that stops between two requests leaves no line without an answer.
     assert len(lines) == len(load.answers)
+
+
+def test_a_request_whose_time_is_over_has_its_line(serve):
+    app = """
+        import time
+
+        def app(environ, start_response):
+            time.sleep(60)
+    """
+    server = serve(app, "--request-timeout", "0.2", "--access-logfile", "-")
+    assert server.get("/slow")[0] == 504
+    server.out.wait('"GET /slow HTTP/1.1" 504 ')
+
+
+def test_lines_go_on_when_the_disk_has_room_again(serve):
+    server = serve(WHO, "--access-logfile", "access.log", start=False)
+    log = server.cwd / "access.log"
+    log.symlink_to("/dev/full")
+    server.start()
+    for _ in range(3):
+        server.served_by()
+    server.log.wait("error: access log: cannot write: No space left on device")
+    log.unlink()
+    server.signal(SIGUSR1)
+    wait_until(log.exists, "the master to open the file anew")
+
+    def written():
+        server.served_by()
+        return server.log.count("info: access log: it can be written again")
+
+    wait_until(written, "the worker to open it, too")
+    assert server.stop() == 0
+    assert server.log.count(" error: ") == 1
+    assert all(' "GET / HTTP/1.1" 200 ' in line for line in log.read_text().splitlines())
