@@ -179,7 +179,7 @@ def test_a_request_has_one_name_in_the_environ_and_in_all_logs(serve):
     assert server.get(headers={"X-Request-ID": "given-1"})[2] == b"given-1"
     assert server.get(headers={"X-Request-ID": "not a name"})[2] not in (b"not a name", b"")
     assert server.get("/raise", headers={"X-Request-ID": "given-2"})[0] == 500
-    server.log.wait(r'request="GET /raise" client=\S+ id=given-2: the application raised')
+    server.log.wait(r'request="GET /raise" client=\S+: the application raised id=given-2')
     server.out.wait("given-2")
     assert server.out.lines[:2] == [made, "given-1"]
     assert len(set(server.out.lines)) == 4

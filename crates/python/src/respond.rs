@@ -242,10 +242,19 @@ impl<'py> Call<'_, 'py> {
                 self.reactor.lock().fail(self.id, 504, "");
             }
             Failure::Raised(error) => {
-                log::error!("{self}: the application raised\n{}", trace(self.py, &error));
+                let (id, account) = (self.name(), trace(self.py, &error));
+                log::error!("{self}: the application raised{id}\n{account}");
                 let mut reactor = self.reactor.lock();
                 reactor.fail(self.id, 500, "the application failed; the server's log says why");
             }
+        }
+    }
+
+    /// ` id=…`, by which other logs know the request; if it has a name.
+    fn name(&self) -> String {
+        match self.environ.get_item("HTTP_X_REQUEST_ID") {
+            Ok(Some(id)) => format!(" id={}", id.to_string().escape_debug()),
+            _ => String::new(),
         }
     }
 
@@ -264,11 +273,7 @@ impl fmt::Display for Call<'_, '_> {
             _ => "?".to_owned(),
         };
         let (method, path) = (text("REQUEST_METHOD"), text("PATH_INFO"));
-        write!(f, "request=\"{method} {path}\" client={}", self.peer)?;
-        match self.environ.get_item("HTTP_X_REQUEST_ID") {
-            Ok(Some(id)) => write!(f, " id={}", id.to_string().escape_debug()),
-            _ => Ok(()),
-        }
+        write!(f, "request=\"{method} {path}\" client={}", self.peer)
     }
 }
 
