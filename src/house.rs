@@ -18,7 +18,8 @@ use serve_supervisor::{ForkHooks, Inherited, Launch, Options, Pidfile, Plan, Ref
 use crate::invocation::Invocation;
 use crate::mold::Hooks;
 use crate::privileges::Owner;
-use crate::{candidates, logger, process};
+use crate::trust::{proxy, trust};
+use crate::{candidates, logger, logs, metrics, process};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
@@ -292,6 +293,9 @@ impl Site for House<'_> {
                 Pidfile::check(Path::new(path)).map_err(|e| refusal(1, e.to_string()))?;
             }
         }
+        let readable = logs::check(&settings).and_then(|()| trust(&settings).map(drop));
+        let readable = readable.and_then(|()| proxy(&settings).map(drop));
+        readable.map_err(|reason| refusal(2, reason))?;
         let mut listeners = self.listeners(&settings, owner.as_ref())?;
         listeners.extend(self.pair()?);
         let workers = workers(&settings, generation);
@@ -398,6 +402,10 @@ impl Site for House<'_> {
         {
             log::error!("{error}");
         }
+    }
+
+    fn steady(&mut self, workers: u16) {
+        metrics::workers(workers);
     }
 
     fn serving(&mut self) {

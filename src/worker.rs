@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime};
 use pyo3::Python;
 use serve_config::Settings;
 use serve_http::Limits;
-use serve_net::{AccessLog, Board, Company, Listener, Reactor};
+use serve_net::{Board, Company, Listener, Reactor};
 use serve_python::{App, Control, Driver, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
 use crate::mold::Cast;
-use crate::{engine, logger, reload};
+use crate::trust::{proxy, trust};
+use crate::{engine, logger, logs, metrics, reload};
 
 /// How long a kept-alive connection may still bring a request to a worker that
 /// stops. Closing it at once would cut off a client that is just writing one.
@@ -94,10 +95,14 @@ fn serve(
         tired_after: tired_after(settings),
         worker: format!("worker={} gen={}", link.id(), link.generation()),
     };
-    let access = settings.accesslog.as_ref().map(|_| AccessLog::new(&logger::ACCESS));
+    let access = logs::access(settings, link.id().number())?;
+    let statsd = metrics::connect(settings);
     let broken = |error| format!("the event loop cannot start: {error}");
     let mut reactor =
-        Reactor::new(reactor_options(settings, driver), listeners, access).map_err(broken)?;
+        Reactor::new(reactor_options(settings, driver)?, listeners, access).map_err(broken)?;
+    if let Some(statsd) = statsd {
+        reactor.measure(statsd);
+    }
     let company = if options.multiprocess { Company::Some } else { Company::None };
     if let Ok([put, take]) = <[OwnedFd; 2]>::try_from(pair) {
         reactor.share(put, take, company).map_err(broken)?;
@@ -120,9 +125,9 @@ fn up_to(most: u64, chance: u64) -> u64 {
     most.checked_add(1).map_or(chance, |count| chance % count)
 }
 
-fn reactor_options(settings: &Settings, driver: Driver) -> serve_net::Options {
+fn reactor_options(settings: &Settings, driver: Driver) -> Result<serve_net::Options, String> {
     let unlimited = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
-    serve_net::Options {
+    Ok(serve_net::Options {
         limits: Limits {
             request_line: settings.limit_request_line.unwrap_or(0),
             fields: unlimited(settings.limit_request_fields),
@@ -137,8 +142,11 @@ fn reactor_options(settings: &Settings, driver: Driver) -> serve_net::Options {
         notice_gone: driver == Driver::Greenlets,
         queue_limit: settings.queue_limit,
         queue_timeout: settings.queue_timeout,
+        trust: trust(settings)?,
+        proxy: proxy(settings)?,
+        request_ids: settings.request_id,
         ..serve_net::Options::default()
-    }
+    })
 }
 
 /// The worker's place on the scoreboard.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::Handle;
 use crate::body::Body;
 use crate::reactor::Reactor;
+use crate::trust::Seen;
 
 /// Which exchange of which connection. Stays unique when the connection's
 /// place is taken by another one; then it names nothing any more.
@@ -31,8 +32,10 @@ pub struct Exchange {
     pub id: ExchangeId,
     /// The whole body.
     pub body: Body,
-    /// The client.
+    /// The client, as far as is believed.
     pub peer: Peer,
+    /// What else is believed of the request.
+    pub seen: Arc<Seen>,
     /// Index of the listener it came in by, in the order of
     /// [`Reactor::new`]'s list.
     pub listener: usize,
@@ -45,6 +48,12 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// A unix socket's client has no address.
     Unix,
+}
+
+impl Peer {
+    pub(crate) fn tcp(address: SocketAddr) -> Self {
+        Self::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
 }
 
 /// What became of data for a client.

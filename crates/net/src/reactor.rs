@@ -34,6 +34,7 @@ use crate::options::Options;
 
 mod accept;
 mod leaving;
+mod logs;
 mod sharing;
 mod sleep;
 mod taking;
@@ -200,7 +201,7 @@ impl Reactor {
     /// All that a wait has found is done.
     pub(crate) fn settled(&mut self) {
         self.relieve();
-        self.core.flush_access();
+        self.core.flush_logs();
     }
 
     /// Looks for one more piece of work, at each source in its turn: when there
@@ -236,6 +237,7 @@ impl Reactor {
             self.event(event);
         }
         self.relieve();
+        self.core.flush_logs();
     }
 
     /// What has happened so far.

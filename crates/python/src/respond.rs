@@ -17,6 +17,7 @@ use crate::drive::{Host, Options};
 use crate::environ::Environs;
 use crate::errors::trace;
 use crate::file::FileWrapper;
+use crate::noted::Noted;
 use crate::request::{Stage, StartResponse};
 use crate::timeout;
 
@@ -32,6 +33,7 @@ pub(crate) struct Bridge {
     /// Those nobody is using. Making an environ may run code of Python's, and so
     /// another flow: a lock held meanwhile could wait for itself.
     environs: Mutex<Vec<Environs>>,
+    noted: Noted,
 }
 
 /// What one flow keeps from a call to its next one.
@@ -65,6 +67,7 @@ struct Call<'a, 'py> {
     start: Bound<'py, StartResponse>,
     peer: Peer,
     detachable: Option<Detachable<'py>>,
+    noted: &'a Noted,
 }
 
 impl Bridge {
@@ -78,7 +81,8 @@ impl Bridge {
         let more = timeout::environ(py, host.clone())?;
         let environs = Mutex::new(vec![Environs::new(py, options, &more)?]);
         let (options, more) = (options.clone(), more.unbind());
-        Ok(Self { app, reactor, host, options, more, environs })
+        let noted = Noted::new(py, &reactor);
+        Ok(Self { app, reactor, host, options, more, environs, noted })
     }
 
     fn environs(&self) -> MutexGuard<'_, Vec<Environs>> {
@@ -131,8 +135,8 @@ impl Bridge {
         let start = StartResponse::new(self.reactor.clone(), self.host.clone(), id, response);
         match Bound::new(py, start) {
             Ok(start) => {
-                let (reactor, host) = (&self.reactor, &*self.host);
-                let call = Call { py, id, reactor, host, environ, start, peer, detachable };
+                let (reactor, host, noted) = (&self.reactor, &*self.host, &self.noted);
+                let call = Call { py, id, reactor, host, environ, start, peer, detachable, noted };
                 call.run(self.app.0.bind(py));
                 call.end();
                 kit.spare = call.start.borrow_mut().close();
@@ -147,7 +151,9 @@ impl Bridge {
 
 impl<'py> Call<'_, 'py> {
     fn run(&self, app: &Bound<'py, PyAny>) {
-        let body = match app.call1((&self.environ, &self.start)) {
+        let called = app.call1((&self.environ, &self.start));
+        self.noted.tell(self.reactor, self.id, &self.environ);
+        let body = match called {
             Ok(body) => body,
             Err(error) => return self.failed(Failure::Raised(error)),
         };
@@ -261,7 +267,8 @@ impl<'py> Call<'_, 'py> {
                 self.reactor.lock().fail(self.id, 504, "");
             }
             Failure::Raised(error) => {
-                log::error!("{self}: the application raised\n{}", trace(self.py, &error));
+                let (id, account) = (self.name(), trace(self.py, &error));
+                log::error!("{self}: the application raised{id}\n{account}");
                 let mut reactor = self.reactor.lock();
                 reactor.fail(self.id, 500, "the application failed; the server's log says why");
             }
@@ -276,6 +283,14 @@ impl<'py> Call<'_, 'py> {
     fn end(&self) {
         if let Some(Err(error)) = self.detachable.as_ref().map(Detachable::over) {
             log::error!("{self}: the connection that was taken: {error}");
+        }
+    }
+
+    /// ` id=…`, by which other logs know the request; if it has a name.
+    fn name(&self) -> String {
+        match self.environ.get_item("HTTP_X_REQUEST_ID") {
+            Ok(Some(id)) => format!(" id={}", id.to_string().escape_debug()),
+            _ => String::new(),
         }
     }
 

@@ -75,7 +75,8 @@ impl Conn {
 
     fn put_with(&mut self, core: &mut Core, request: &[&[u8]], wait: Wait) -> Put {
         let Some(hand_off) = &core.hand_off else { return Put::Stays };
-        let mut parts = request.to_vec();
+        let mut parts = vec![self.introduction.words()];
+        parts.extend(request);
         parts.push(&self.input);
         let len: usize = parts.iter().map(|part| part.len()).sum();
         if len > MOST || !self.out.is_empty() {

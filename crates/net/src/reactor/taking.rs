@@ -16,7 +16,7 @@ impl Reactor {
     pub fn pull(&mut self) -> Option<Exchange> {
         let pulled = self.run();
         if pulled.is_none() {
-            self.core.flush_access();
+            self.core.flush_logs();
         }
         pulled
     }

@@ -204,7 +204,7 @@ impl Host for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serve_net::{Body, NoBoard, Options, Peer, Reactor};
+    use serve_net::{Body, NoBoard, Options, Peer, Reactor, Seen};
 
     /// What a worker's watcher is told.
     #[derive(Default)]
@@ -233,6 +233,7 @@ mod tests {
             id: ExchangeId::default(),
             body: Body::Memory(Vec::new()),
             peer: Peer::Unix,
+            seen: Arc::new(Seen::of(Peer::Unix)),
             listener: 0,
         };
         watch.begin(&exchange);
