@@ -52,3 +52,21 @@ pub(crate) fn slots(driver: Driver, settings: &Settings) -> usize {
         Driver::Greenlets => settings.worker_connections,
     }
 }
+
+/// As the start tells it: `threads threads=4`.
+pub(crate) fn name(settings: &Settings) -> String {
+    match settings.class() {
+        WorkerClass::Threads => format!("threads threads={}", settings.threads),
+        class => class.to_string(),
+    }
+}
+
+/// Tells of a class that is not the one that was asked for.
+pub(crate) fn explain(settings: &Settings, generation: u32) {
+    if (settings.worker_class, settings.class()) == (WorkerClass::Sync, WorkerClass::Threads) {
+        log::info!(
+            "gen={generation} class=threads, since a sync worker has one thread and threads={}",
+            settings.threads
+        );
+    }
+}

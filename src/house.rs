@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use nix::unistd::Pid;
 use pyo3::Python;
-use serve_config::{Document, LogFile, Origin, Remark, Settings, WorkerClass, Workers};
+use serve_config::{Document, LogFile, Origin, Remark, Settings, Workers};
 use serve_net::{Address, Listener};
 use serve_supervisor::{ForkHooks, Inherited, Launch, Options, Pidfile, Plan, Refusal, Site};
 
@@ -19,7 +19,7 @@ use crate::invocation::Invocation;
 use crate::mold::Hooks;
 use crate::privileges::Owner;
 use crate::trust::{proxy, trust};
-use crate::{candidates, logger, logs, metrics, process};
+use crate::{candidates, engine, logger, logs, metrics, process};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
@@ -299,12 +299,7 @@ impl Site for House<'_> {
         let mut listeners = self.listeners(&settings, owner.as_ref())?;
         listeners.extend(self.pair()?);
         let workers = workers(&settings, generation);
-        if (settings.worker_class, settings.class()) == (WorkerClass::Sync, WorkerClass::Threads) {
-            log::info!(
-                "gen={generation} class=threads, since a sync worker has one thread and threads={}",
-                settings.threads
-            );
-        }
+        engine::explain(&settings, generation);
         self.workers = workers;
         let plan = Plan {
             workers,
@@ -426,7 +421,7 @@ impl Site for House<'_> {
             env!("CARGO_PKG_VERSION"),
             logger::strong(&places.join(" ")),
             self.workers,
-            class(settings),
+            engine::name(settings),
             self.config.as_deref().unwrap_or("none"),
             std::process::id()
         );
@@ -459,16 +454,6 @@ fn workers(settings: &Settings, generation: u32) -> u16 {
             let cores = serve_config::cores(Path::new("/"));
             log::info!("gen={generation} {cores}");
             cores.workers()
-        }
-    }
-}
-
-/// `threads=4` where that is more than one.
-fn class(settings: &Settings) -> String {
-    match settings.class() {
-        class @ (WorkerClass::Sync | WorkerClass::Async | WorkerClass::Gevent) => class.to_string(),
-        WorkerClass::Threads => {
-            format!("threads threads={}", settings.threads)
         }
     }
 }

@@ -1,12 +1,16 @@
-"""Tests of what every class of workers promises run once for each."""
+"""Tests of what several classes of workers promise run once for each."""
 
-from harness import CLASSES
+#: Without names of its own, what `every_class` means.
+USUAL = ("sync", "threads")
 
 
 def pytest_generate_tests(metafunc):
-    if "serve" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_class"):
-        metafunc.parametrize("serve", CLASSES, indirect=True)
+    marker = metafunc.definition.get_closest_marker("every_class")
+    if marker and "serve" in metafunc.fixturenames:
+        metafunc.parametrize("serve", marker.args or USUAL, indirect=True)
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "every_class: run with the `serve` of each class of workers")
+    config.addinivalue_line(
+        "markers", "every_class(*names): run with the `serve` of each of these classes of workers"
+    )

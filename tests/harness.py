@@ -43,7 +43,11 @@ PATIENCE = 30
 
 
 #: What each class of workers is started with, for tests of what all of them promise.
-CLASSES = {"sync": (), "threads": ("-k", "threads", "--threads", "4")}
+CLASSES = {
+    "sync": (),
+    "threads": ("-k", "threads", "--threads", "4"),
+    "async": ("-k", "async"),
+}
 
 
 class Log:

@@ -60,6 +60,7 @@ def ask_all(connections):
     return {int(connection.getresponse().read()) for connection in connections}
 
 
+@pytest.mark.every_class("sync")
 def test_the_connections_of_busy_workers_are_served_by_the_one_that_is_idle(lopsided):
     server, connections = lopsided
     wait_until(lambda: len(ask_all(connections)) > 1, "the hand-off to scatter the connections")
@@ -70,6 +71,7 @@ def test_the_connections_of_busy_workers_are_served_by_the_one_that_is_idle(lops
             assert ask_all(connections) == {idle}
 
 
+@pytest.mark.every_class("sync")
 def test_kept_alive_connections_are_worked_on_by_whoever_is_idle(lopsided):
     """40 connections, 50 ms a request, 4 workers: at best 10 rounds of 50 ms each.
 

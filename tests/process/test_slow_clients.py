@@ -9,9 +9,8 @@ from contextlib import ExitStack
 import pytest
 from harness import descriptors, wait_until
 from load import Lateness
-from servers import CLASSES
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 EACH = 200
 REQUESTS = 300
@@ -64,9 +63,8 @@ HALF_A_BODY = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + b"
 NEVER_READS = b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-def test_600_slow_clients_delay_nobody(serve, many_files, kind):
-    server = serve(APP, "-k", kind, "--header-timeout", "60", workers=2)
+def test_600_slow_clients_delay_nobody(serve, many_files):
+    server = serve(APP, "--header-timeout", "60", workers=2)
     idle = sockets(server)
     with ExitStack() as stack:
         for beginning in (HALF_A_HEAD, HALF_A_BODY, NEVER_READS):
@@ -106,9 +104,8 @@ def normal_requests(server):
     kept.close()
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-def test_slow_clients_are_served_once_they_go_on(serve, many_files, kind):
-    server = serve(APP, "-k", kind, workers=2)
+def test_slow_clients_are_served_once_they_go_on(serve, many_files):
+    server = serve(APP, workers=2)
     with ExitStack() as stack:
         begun = [stack.enter_context(slow(server, HALF_A_BODY)) for _ in range(50)]
         readers = [stack.enter_context(slow(server, NEVER_READS)) for _ in range(20)]
