@@ -44,7 +44,8 @@ def measured(kept):
         yield f"\n![{meaning}](benchmarks/{value}.svg)"
     for workload in WORKLOADS:
         if workload.name in kept.samples:
-            yield f"\n### {workload.name}\n\n{workload.about}; {workload.connections} connections.\n"
+            yield f"\n### {workload.name}\n"
+            yield f"{workload.about}; {workload.connections} connections.\n"
             yield markdown(results.table(kept.medians(workload.name)))
 
 
