@@ -24,7 +24,7 @@ BENCH_VENV := $(CURDIR)/.venv-bench
 # entering .venv would rebuild everything, and .venv be made from itself.
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
-.PHONY: build run test bench lint arch gen fuzz clean help
+.PHONY: build run test bench bench-instructions lint arch gen fuzz clean help
 .PHONY: debug test-rust test-python settings-page check-gen check-python
 
 build: check-python ## build the server: target/release/serve
@@ -42,6 +42,9 @@ test: lint test-rust test-python ## the lints, and all tests
 bench: build $(BENCH_VENV)/has-peers ## compare with other servers; ARGS=--help
 	$(CARGO) build --release --package serve-net --example fixed
 	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench $(ARGS)
+
+bench-instructions: build $(BENCH_VENV)/has-peers ## count a request's instructions
+	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.instructions $(ARGS)
 
 # nextest runs no documentation tests.
 test-rust: check-python ## the Rust tests
