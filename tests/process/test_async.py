@@ -174,7 +174,7 @@ def test_worker_connections_limits_the_requests_in_flight(gevent):
 def test_gevent_is_another_name(serve):
     server = serve(APP, "-k", "gevent")
     assert server.get()[2] == b"Hello True"
-    assert "class=gevent" in server.log.text()
+    server.log.wait(r"class=gevent")
 
 
 # ---- each request by itself
