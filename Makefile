@@ -19,13 +19,14 @@ SHELL := bash
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV := $(CURDIR)/.venv
+BENCH_VENV := $(CURDIR)/.venv-bench
 
 # pyo3 must link the very interpreter that .venv is made from. A shim, or the
 # python of an active virtual environment, is followed to the real one: else
 # entering .venv would rebuild everything, and .venv be made from itself.
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
-.PHONY: build run test lint arch gen fuzz docs wheel test-wheel-again test-pythons test-container clean help
+.PHONY: build run test bench bench-instructions lint arch gen fuzz docs wheel test-wheel-again test-pythons test-container clean help
 .PHONY: debug test-rust test-python pages check-gen check-python
 
 build: check-python ## build the server: target/release/serve
@@ -39,6 +40,13 @@ run: build $(VENV)/has-example ## build it and serve examples/flask_distance
 		--chdir examples/flask_distance --workers 4 $(ARGS)
 
 test: lint test-rust test-python ## the lints, and all tests
+
+bench: build $(BENCH_VENV)/has-peers ## compare with other servers; ARGS=--help
+	$(CARGO) build --release --package serve-net --example fixed
+	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench $(ARGS)
+
+bench-instructions: build $(BENCH_VENV)/has-peers ## count a request's instructions
+	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.instructions $(ARGS)
 
 # nextest runs no documentation tests.
 test-rust: check-python ## the Rust tests
@@ -130,9 +138,9 @@ docs: $(VENV_MADE) ## the documentation as a site: target/site
 	$(PIP_INSTALL) 'mkdocs>=1.6,<2'
 	$(VENV)/bin/mkdocs build --quiet --strict --site-dir $(TARGET)/site
 
-clean: ## remove what was built, and .venv
+clean: ## remove what was built, and what was installed
 	$(CARGO) clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(BENCH_VENV)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -173,4 +181,13 @@ $(VENV)/has-example: examples/flask_distance/requirements.txt $(VENV_MADE)
 
 $(VENV)/has-tests: tests/requirements.txt $(wildcard examples/*/requirements.txt) $(VENV_MADE)
 	$(PIP_INSTALL) -r $<
+	touch $@
+
+# One by one: a peer that does not install here is left out, and the benchmark says so.
+$(BENCH_VENV)/has-peers: tests/bench/requirements.txt | check-python
+	$(PYO3_PYTHON) -m venv --clear $(BENCH_VENV)
+	grep -v '^#' $< | while read -r peer; do \
+		$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$$peer" \
+			|| echo "$$peer does not install here" >&2; \
+	done
 	touch $@

@@ -62,7 +62,6 @@ fn settings(py: Python<'_>, invocation: &Invocation) -> Result<Settings, i32> {
         logger::remark(remark);
     }
     let settings = invocation.resolve(&file).map_err(usage)?;
-    worker::able(&settings).map_err(|reason| refused(&reason))?;
     for text in &settings.bind {
         Address::parse(text).map_err(|reason| refused(&reason))?;
     }

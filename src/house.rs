@@ -18,7 +18,8 @@ use serve_supervisor::{ForkHooks, Inherited, Launch, Options, Pidfile, Plan, Ref
 use crate::invocation::Invocation;
 use crate::mold::Hooks;
 use crate::privileges::Owner;
-use crate::{candidates, logger, process, worker};
+use crate::trust::{proxy, trust};
+use crate::{candidates, engine, logger, logs, metrics, process};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
@@ -182,7 +183,6 @@ impl<'a> House<'a> {
         self.remark(remarks);
         self.config = Some(document.origin).filter(|origin| !origin.is_empty());
         let settings = settings.map_err(usage)?;
-        worker::able(&settings).map_err(|reason| refusal(2, reason))?;
         if settings.wsgi_app.is_none() {
             return Err(refusal(2, nameless(&self.invocation.directory)));
         }
@@ -293,9 +293,13 @@ impl Site for House<'_> {
                 Pidfile::check(Path::new(path)).map_err(|e| refusal(1, e.to_string()))?;
             }
         }
+        let readable = logs::check(&settings).and_then(|()| trust(&settings).map(drop));
+        let readable = readable.and_then(|()| proxy(&settings).map(drop));
+        readable.map_err(|reason| refusal(2, reason))?;
         let mut listeners = self.listeners(&settings, owner.as_ref())?;
         listeners.extend(self.pair()?);
         let workers = workers(&settings, generation);
+        engine::explain(&settings, generation);
         self.workers = workers;
         let plan = Plan {
             workers,
@@ -395,6 +399,10 @@ impl Site for House<'_> {
         }
     }
 
+    fn steady(&mut self, workers: u16) {
+        metrics::workers(workers);
+    }
+
     fn serving(&mut self) {
         if let Some(heir) = self.heir.take()
             && let Err(error) = File::from(heir).write_all(b"1")
@@ -413,7 +421,7 @@ impl Site for House<'_> {
             env!("CARGO_PKG_VERSION"),
             logger::strong(&places.join(" ")),
             self.workers,
-            settings.worker_class,
+            engine::name(settings),
             self.config.as_deref().unwrap_or("none"),
             std::process::id()
         );

@@ -12,10 +12,14 @@ mod engine;
 mod house;
 mod invocation;
 mod logger;
+mod logs;
+mod metrics;
 mod mold;
 mod privileges;
 mod process;
 mod reload;
+mod syslog;
+mod trust;
 mod worker;
 
 use std::ffi::OsString;

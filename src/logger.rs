@@ -8,15 +8,19 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::fchown;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use env_logger::{Target, WriteStyle};
 use jiff::Zoned;
-use log::{Level, LevelFilter, Record};
-use nix::unistd::{Gid, Uid};
-use serve_config::{LogFile, LogLevel, Remark, Settings};
+use log::{Level, LevelFilter};
+use nix::unistd::{Gid, Uid, dup2_stderr, dup2_stdout};
+use serde_json::json;
+use serve_config::{LogFile, LogForm, LogLevel, Remark, Settings};
 
+use crate::metrics;
 use crate::privileges::Owner;
+use crate::syslog::Syslog;
 
 /// Where log lines go; the standard stream until a file is opened.
 pub(crate) struct Sink {
@@ -34,6 +38,10 @@ static ERRORS: Sink = Sink { standard: Standard::Err, open: Mutex::new(None) };
 pub(crate) static ACCESS: Sink = Sink { standard: Standard::Out, open: Mutex::new(None) };
 /// Whose new log files are, if not this process's own.
 static OWNER: Mutex<Option<(Uid, Gid)>> = Mutex::new(None);
+static SYSLOG: Mutex<Option<Syslog>> = Mutex::new(None);
+static FORM: Mutex<LogForm> = Mutex::new(LogForm::Text);
+/// Whether the standard streams are the error log's file, in this process.
+static CAPTURED: AtomicBool = AtomicBool::new(false);
 static ROLE: Mutex<&str> = Mutex::new("serve");
 
 /// The command that has started this daemon, as long as it waits. Children that
@@ -49,7 +57,12 @@ pub(crate) fn start(role: &'static str) {
         .filter_level(LevelFilter::Trace)
         .target(Target::Pipe(Box::new(&ERRORS)))
         .write_style(WriteStyle::Always)
-        .format(|out, record| writeln!(out, "{}", line(record)))
+        .format(|out, record| {
+            let text = record.args().to_string();
+            metrics::logged(record.level(), &text);
+            to_syslog(|syslog| syslog.error(record.level(), &text));
+            writeln!(out, "{}", line(record.level(), &text))
+        })
         .init();
     log::set_max_level(LevelFilter::Info);
 }
@@ -94,8 +107,41 @@ pub(crate) fn apply(settings: &Settings) -> Result<(), String> {
         LogLevel::Warning => LevelFilter::Warn,
         LogLevel::Error | LogLevel::Critical => LevelFilter::Error,
     });
+    *FORM.lock().unwrap_or_else(PoisonError::into_inner) = settings.log_format;
     ERRORS.open(&settings.errorlog)?;
+    let syslog = Syslog::open(settings)?;
+    *SYSLOG.lock().unwrap_or_else(PoisonError::into_inner) = syslog;
+    metrics::apply(settings);
     settings.accesslog.as_ref().map_or(Ok(()), |file| ACCESS.open(file))
+}
+
+/// What this process and its children print goes to the error log's file, if it
+/// has one.
+pub(crate) fn capture() -> Result<(), String> {
+    let open = ERRORS.open.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((path, file)) = &*open else { return Ok(()) };
+    let captured = dup2_stdout(file).and_then(|()| dup2_stderr(file));
+    captured.map_err(|errno| format!("cannot send the output to {path}: {errno}"))?;
+    CAPTURED.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// A line of the access log, for syslog.
+pub(crate) fn access_to_syslog(line: &str) {
+    to_syslog(|syslog| syslog.access(line));
+}
+
+fn to_syslog(send: impl FnOnce(&mut Syslog) -> Option<io::Error>) {
+    let mut syslog = SYSLOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let lost = syslog.as_mut().and_then(send);
+    drop(syslog);
+    if let Some(error) = lost {
+        let text = format!("cannot write to syslog: {error}; messages are lost until it works");
+        // Not by way of the log: this may be in the middle of a record.
+        if let Err(error) = writeln!(&ERRORS, "{}", line(Level::Warn, &text)) {
+            drop(error); // There is nowhere left to say it.
+        }
+    }
 }
 
 /// Says what is odd about the configuration.
@@ -113,42 +159,60 @@ pub(crate) fn reopen() {
             log::error!("{reason}; the old file is kept");
         }
     }
+    if CAPTURED.load(Ordering::Relaxed)
+        && let Err(reason) = capture()
+    {
+        log::error!("{reason}");
+    }
 }
 
-fn line(record: &Record<'_>) -> String {
-    let level = match record.level() {
-        Level::Error => "error",
-        Level::Warn => "warning",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    };
+fn line(level: Level, text: &str) -> String {
+    if *FORM.lock().unwrap_or_else(PoisonError::into_inner) == LogForm::Json {
+        return json(level, text);
+    }
     if ERRORS.is_terminal() {
-        return short(record, level);
+        return short(level, text);
     }
     let role = ROLE.lock().unwrap_or_else(PoisonError::into_inner);
     let time = Zoned::now().strftime("%Y-%m-%d %H:%M:%S%.3f %z").to_string();
-    format!("{time} {role}[{}] {level}: {}", process::id(), record.args())
+    format!("{time} {role}[{}] {}: {text}", process::id(), word(level))
 }
 
 /// For a person at a terminal: the time of day, and colours for what is not
 /// ordinary.
-fn short(record: &Record<'_>, level: &str) -> String {
-    let colour = match record.level() {
+fn short(level: Level, text: &str) -> String {
+    let colour = match level {
         Level::Error => "31",
         Level::Warn => "33",
         Level::Info => "0",
         Level::Debug | Level::Trace => "2",
     };
-    let word = if record.level() == Level::Info { "" } else { level };
+    let word = if level == Level::Info { "" } else { word(level) };
     let colon = if word.is_empty() { "" } else { ": " };
     let time = Zoned::now().strftime("%H:%M:%S").to_string();
-    format!("\x1b[2m{time}\x1b[0m \x1b[{colour}m{word}{colon}{}\x1b[0m", record.args())
+    format!("\x1b[2m{time}\x1b[0m \x1b[{colour}m{word}{colon}{text}\x1b[0m")
 }
 
 /// What shall catch the eye of a person at a terminal.
 pub(crate) fn strong(text: &str) -> String {
     if ERRORS.is_terminal() { format!("\x1b[1;32m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+fn json(level: Level, text: &str) -> String {
+    let role = ROLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let time = Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
+    let (level, pid) = (word(level), process::id());
+    json!({ "time": time, "level": level, "role": *role, "pid": pid, "message": text }).to_string()
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warning",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    }
 }
 
 impl Sink {

@@ -122,6 +122,9 @@ fn settle(invocation: &Invocation, blob: &[u8]) -> Result<Settings, String> {
     let owner = Owner::find(&settings)?;
     logger::belong_to(owner.as_ref());
     logger::apply(&settings)?;
+    if settings.capture_output {
+        logger::capture()?;
+    }
     process::name(settings.proc_name.as_deref());
     // From here on nothing needs a privilege, and the application comes next.
     if let Some(owner) = owner {

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pyo3::Python;
-use serve_config::{Settings, WorkerClass};
+use serve_config::Settings;
 use serve_http::Limits;
-use serve_net::{AccessLog, Board, Company, Listener, Reactor};
+use serve_net::{Board, Company, Listener, Reactor};
 use serve_python::{App, Control, Driver, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
 use crate::mold::Cast;
-use crate::{engine, logger, reload};
+use crate::trust::{proxy, trust};
+use crate::{engine, logger, logs, metrics, reload};
 
 /// How long a kept-alive connection may still bring a request to a worker that
 /// stops. Closing it at once would cut off a client that is just writing one.
@@ -43,17 +44,6 @@ pub(crate) fn run(py: Python<'_>, mut link: WorkerLink, cast: Cast) -> i32 {
             log::error!("worker={} cannot go on: {reason}", link.id());
             1
         }
-    }
-}
-
-/// Whether this version has what the settings ask of a worker.
-pub(crate) fn able(settings: &Settings) -> Result<(), String> {
-    let (class, origin) = (settings.worker_class, settings.origin("worker_class"));
-    match class {
-        WorkerClass::Sync | WorkerClass::Async | WorkerClass::Gevent => Ok(()),
-        WorkerClass::Threads => Err(format!(
-            "{origin}: worker_class '{class}' is not available in this version yet; use sync or async"
-        )),
     }
 }
 
@@ -97,7 +87,6 @@ fn serve(
     let options = Options {
         driver,
         origins: listeners.iter().map(Origin::from).collect(),
-        multithread: driver != Driver::Sync,
         multiprocess: settings.workers != serve_config::Workers::Count(1),
         software: SOFTWARE.to_owned(),
         idle_grace: IDLE_GRACE,
@@ -106,10 +95,14 @@ fn serve(
         tired_after: tired_after(settings),
         worker: format!("worker={} gen={}", link.id(), link.generation()),
     };
-    let access = settings.accesslog.as_ref().map(|_| AccessLog::new(&logger::ACCESS));
+    let access = logs::access(settings, link.id().number())?;
+    let statsd = metrics::connect(settings);
     let broken = |error| format!("the event loop cannot start: {error}");
     let mut reactor =
-        Reactor::new(reactor_options(settings, driver), listeners, access).map_err(broken)?;
+        Reactor::new(reactor_options(settings, driver)?, listeners, access).map_err(broken)?;
+    if let Some(statsd) = statsd {
+        reactor.measure(statsd);
+    }
     let company = if options.multiprocess { Company::Some } else { Company::None };
     if let Ok([put, take]) = <[OwnedFd; 2]>::try_from(pair) {
         reactor.share(put, take, company).map_err(broken)?;
@@ -132,9 +125,9 @@ fn up_to(most: u64, chance: u64) -> u64 {
     most.checked_add(1).map_or(chance, |count| chance % count)
 }
 
-fn reactor_options(settings: &Settings, driver: Driver) -> serve_net::Options {
+fn reactor_options(settings: &Settings, driver: Driver) -> Result<serve_net::Options, String> {
     let unlimited = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
-    serve_net::Options {
+    Ok(serve_net::Options {
         limits: Limits {
             request_line: settings.limit_request_line.unwrap_or(0),
             fields: unlimited(settings.limit_request_fields),
@@ -149,8 +142,11 @@ fn reactor_options(settings: &Settings, driver: Driver) -> serve_net::Options {
         notice_gone: driver == Driver::Greenlets,
         queue_limit: settings.queue_limit,
         queue_timeout: settings.queue_timeout,
+        trust: trust(settings)?,
+        proxy: proxy(settings)?,
+        request_ids: settings.request_id,
         ..serve_net::Options::default()
-    }
+    })
 }
 
 /// The worker's place on the scoreboard.
@@ -220,6 +216,10 @@ impl Control for Master<'_> {
 
     fn tired(&mut self) {
         self.link.tired(Reason::Requests);
+    }
+
+    fn stuck(&mut self) {
+        self.link.tired(Reason::Stuck);
     }
 }
 

@@ -42,6 +42,14 @@ embedded = pytest.mark.skipif(
 PATIENCE = 30
 
 
+#: What each class of workers is started with, for tests of what all of them promise.
+CLASSES = {
+    "sync": (),
+    "threads": ("-k", "threads", "--threads", "4"),
+    "async": ("-k", "async"),
+}
+
+
 class Log:
     """The lines a process writes, as they come."""
 

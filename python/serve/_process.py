@@ -1,10 +1,12 @@
 """What a mold and a worker arrange in their interpreter before the application is imported."""
 
 import _signal
+import atexit
 import faulthandler
 import gc
 import os
 import signal
+import sys
 import threading
 
 #: How a worker's relay reaches the main thread; see _timeout.py.
@@ -88,3 +90,11 @@ def share_memory():
     return [
         thread.name for thread in threading.enumerate() if thread is not threading.main_thread()
     ]
+
+
+def end_beside_threads():
+    """The end of a process whose threads cannot be waited for: they are in the application."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

@@ -10,7 +10,8 @@ complete -c serve -s p -l pid -d 'Write the master\'s process id to this file' -
 complete -c serve -s n -l name -d 'What ps and top call the processes' -r
 complete -c serve -l max-surge -d 'Workers that a reload may start beyond the number asked for [default: 1]' -r
 complete -c serve -s k -l worker-class -d 'How a worker runs the application: sync, threads or async [default: sync]' -r
-complete -c serve -l threads -d 'Requests that a worker of class threads runs at a time [default: 1]' -r
+complete -c serve -l threads -d 'Requests at the same time in a worker of class threads [default: 1]' -r
+complete -c serve -l thread-stack-size -d 'Stack of each of those threads [default: 0]' -r
 complete -c serve -l worker-connections -d 'Requests that an async worker may have at once [default: 1000]' -r
 complete -c serve -l max-requests -d 'Replace a worker after this many requests; 0 is never [default: 0]' -r
 complete -c serve -l max-requests-jitter -d 'Add up to this many requests, at random, for each worker [default: 0]' -r
@@ -33,9 +34,27 @@ complete -c serve -l limit-request-field-size -d 'Longest header field; 0 is unl
 complete -c serve -l max-body-size -d 'Largest body, as in 10M; 0 is unlimited [default: 0]' -r
 complete -c serve -l queue-limit -d 'Most requests that may wait for a worker; 0 is unlimited [default: 0]' -r
 complete -c serve -l queue-timeout -d 'Longest wait of a request for a worker; 0 is unlimited [default: 0]' -r
+complete -c serve -l forwarded-allow-ips -d 'Trusted proxies, as in 10.0.0.0/8; * trusts everybody [default: 127.0.0.1,::1]' -r
+complete -c serve -l trust-forwarded -d 'Take the client\'s address, scheme and host from N proxies [default: 0]' -r
+complete -c serve -l forwarded-style -d 'Which headers trust_forwarded reads [default: x-forwarded]' -r
+complete -c serve -l secure-scheme-headers -d 'Headers of trusted proxies that tell https, and how [default: X-FORWARDED-PROTOCOL=ssl,X-FORWARDED-PROTO=https,X-FORWARDED-SSL=on]' -r
+complete -c serve -l forwarder-headers -d 'Headers with an underscore that trusted proxies may send [default: SCRIPT_NAME,PATH_INFO]' -r
+complete -c serve -l header-map -d 'What becomes of other headers with an underscore [default: drop]' -r
+complete -c serve -l proxy-protocol -d 'Connections begin with the PROXY protocol: v1, v2, auto [default: off]' -r
+complete -c serve -l proxy-allow-from -d 'Who speaks the PROXY protocol; * is everybody [default: 127.0.0.1,::1]' -r
 complete -c serve -l access-logfile -d 'Log each request to this file; - is stdout' -r
+complete -c serve -l access-logformat -d 'What a line of the access log says; json for JSON [default: %(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"]' -r
+complete -c serve -l access-log-skip -d 'Log no request like this, as in path=/healthz' -r
+complete -c serve -l access-log-sample -d 'Log one request in N [default: 1]' -r
 complete -c serve -l error-logfile -d 'Log the server\'s messages to this file; - is stderr [default: -]' -r
 complete -c serve -l log-level -d 'trace, debug, info, warning, error or critical [default: info]' -r
+complete -c serve -l log-format -d 'Form of the server\'s messages: text or json [default: text]' -r
+complete -c serve -l log-syslog-to -d 'Where syslog listens: udp://HOST:PORT or unix://PATH [default: udp://localhost:514]' -r
+complete -c serve -l log-syslog-prefix -d 'Part of the name in syslog' -r
+complete -c serve -l log-syslog-facility -d 'Facility for syslog [default: user]' -r
+complete -c serve -l statsd-host -d 'Send metrics to this statsd, as in localhost:8125' -r
+complete -c serve -l statsd-prefix -d 'What the metrics\' names begin with' -r
+complete -c serve -l dogstatsd-tags -d 'Tags for DogStatsD, as in env:prod,region:eu' -r
 complete -c serve -l reload-extra-file -d 'Reload when this file changes, too; repeatable' -r
 complete -c serve -l asgi-loop -r
 complete -c serve -l asgi-lifespan -r
@@ -49,6 +68,8 @@ complete -c serve -l paste -r
 complete -c serve -l paste-global -r
 complete -c serve -l protocol -r
 complete -c serve -l uwsgi-allow-from -r
+complete -c serve -l log-config -r
+complete -c serve -l logger-class -r
 complete -c serve -l log-config-json -r
 complete -c serve -l keyfile -r
 complete -c serve -l certfile -r
@@ -76,6 +97,14 @@ complete -c serve -s D -l daemon -d 'Run in the background'
 complete -c serve -l no-daemon -d 'Run in the background'
 complete -c serve -l initgroups -d 'Also be in all groups that the user is a member of'
 complete -c serve -l no-initgroups -d 'Also be in all groups that the user is a member of'
+complete -c serve -l request-id -d 'Give each request a name, for logs'
+complete -c serve -l no-request-id -d 'Give each request a name, for logs'
+complete -c serve -l capture-output -d 'Write what the application prints to the error log'
+complete -c serve -l no-capture-output -d 'Write what the application prints to the error log'
+complete -c serve -l log-syslog -d 'Send the logs to syslog as well'
+complete -c serve -l no-log-syslog -d 'Send the logs to syslog as well'
+complete -c serve -l disable-redirect-access-to-syslog -d 'Keep the access log out of syslog'
+complete -c serve -l no-disable-redirect-access-to-syslog -d 'Keep the access log out of syslog'
 complete -c serve -l reload -d 'Reload when a source file changes'
 complete -c serve -l no-reload -d 'Reload when a source file changes'
 complete -c serve -l spew

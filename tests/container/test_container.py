@@ -85,7 +85,12 @@ class Container:
     def __enter__(self):
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            # Where the container's monitor notes that memory has run out.
+            self.command,
+            cwd=self.place,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.out, self.log = Log(self.process.stdout), Log(self.process.stderr)
         self.log.wait(r"ready in=")

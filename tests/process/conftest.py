@@ -7,16 +7,21 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from harness import CLASSES
 from servers import WHO, Process
 
 
 @pytest.fixture
-def serve():
-    """Makes servers: `serve(app, *options, start=True, ...)`. They end with the test."""
+def serve(request):
+    """Makes servers: `serve(app, *options, start=True, ...)`. They end with the test.
+
+    Parametrised with the names in CLASSES, it makes servers of that class.
+    """
     servers = []
+    klass = CLASSES[getattr(request, "param", "sync")]
 
     def make(app=WHO, *options, start=True, **arguments):
-        server = Process(app, *options, **arguments)
+        server = Process(app, *klass, *options, **arguments)
         servers.append(server)
         return server.start() if start else server
 

@@ -25,6 +25,50 @@ class Unanswered(ConnectionError):
     """The connection was closed in good order, before the first byte of an answer."""
 
 
+#: Seconds; what is quicker than this is no stall on any machine.
+SLOW = 0.05
+
+#: Client, worker, relay and client again: how often a request waits for a processor.
+TURNS = 4
+
+
+class Lateness:
+    """How late the machine wakes one who only sleeps, measured while this is entered.
+
+    On a busy machine a request waits for processors rather than for the server. A bound on its
+    time is a bound on what is left of it without that.
+    """
+
+    def __init__(self):
+        self._samples = []
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sleep, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._done.set()
+        self._thread.join(PATIENCE)
+
+    def _sleep(self):
+        while not self._done.is_set():
+            began = time.monotonic()
+            time.sleep(0.001)
+            self._samples.append((began + 0.001, time.monotonic()))
+
+    def between(self, began, ended):
+        """Seconds that a request at that time may have waited for processors."""
+        met = [up - down for down, up in self._samples if down < ended and up > began]
+        return TURNS * max(met, default=0)
+
+    def of_most(self, part):
+        """The same for any request, but for a part of them."""
+        samples = sorted(up - down for down, up in self._samples)
+        return TURNS * samples[int(part * (len(samples) - 1))]
+
+
 class Load:
     """Eight clients, half of them kept alive, the others with a connection for each request.
 
@@ -34,8 +78,8 @@ class Load:
     do with GET; tests that do not expect it check that there was none.
 
     With a `pause` (seconds) between its requests, the clients leave the machine idle in part, so
-    that `longest` measures the server rather than the scheduler.
-    Without `kept_alive`, all eight have a connection for each request.
+    that `longest` and `stall` measure the server rather than the scheduler. Without `kept_alive`,
+    all eight have a connection for each request.
     """
 
     def __init__(self, server, *, pause=0.0, kept_alive=True):
@@ -47,12 +91,16 @@ class Load:
         self._answers = []
         #: Seconds from the first attempt to the last byte of the answer, at worst.
         self.longest = 0.0
+        #: From when to when the slow ones among them lasted.
+        self._slow = []
+        self._lateness = Lateness()
         self._done = threading.Event()
         kinds = [self._keep if kept_alive else self._close, self._close] * 4
         self.clients = len(kinds)
         self._threads = [threading.Thread(target=kind, daemon=True) for kind in kinds]
 
     def __enter__(self):
+        self._lateness.__enter__()
         for thread in self._threads:
             thread.start()
         self.wait_for_answers(50)
@@ -62,6 +110,13 @@ class Load:
         self._done.set()
         for thread in self._threads:
             thread.join(PATIENCE)
+        self._lateness.__exit__(*exception)
+
+    @property
+    def stall(self):
+        """What the server has to do with the slow ones, at worst; 0 if none was slow."""
+        lost = [ended - began - self._lateness.between(began, ended) for began, ended in self._slow]
+        return max(lost, default=0.0)
 
     @property
     def answers(self):
@@ -84,7 +139,7 @@ class Load:
     def report(self, what):
         text = f"{what}: {len(self._answers)} requests, {len(self.failures)} failed"
         text += f", {self.retried} retried"
-        print(f"{text}, longest stall {self.longest * 1000:.1f} ms")
+        print(f"{text}, longest {self.longest * 1000:.1f} ms, stall {self.stall * 1000:.1f} ms")
 
     def _keep(self):
         connection = None
@@ -106,7 +161,10 @@ class Load:
             connection.sendall(request)
             sent = time.monotonic()
             head, body = response(connection)
-            self.longest = max(self.longest, time.monotonic() - began)
+            ended = time.monotonic()
+            self.longest = max(self.longest, ended - began)
+            if ended - began > SLOW:
+                self._slow.append((began, ended))
             if not head.startswith(b"HTTP/1.1 200 "):
                 raise OSError(f"status {head[9:12].decode()}")
             self._answers.append((began, body))

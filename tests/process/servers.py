@@ -5,9 +5,6 @@ import re
 
 from harness import Server, read_stat, wait_until
 
-#: What a worker class is called on the command line, for tests of what all of them do.
-CLASSES = ["sync", "async"]
-
 #: Answers with its own pid.
 WHO = """
     import os

@@ -6,16 +6,6 @@ from harness import ROOT
 CONFIGS = ROOT / "tests" / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 
-#: What is not there yet, and needed by which file.
-WAITING = {
-    "behind_a_proxy": "proxy_allow_ips",
-    "gevent_psycogreen": "worker_class async",
-    "logconfig_dict": "logconfig_dict",
-    "logger_class": "logger_class",
-    "superset": "worker_class threads",
-    "threads": "worker_class threads",
-}
-
 APP = """
 import os
 
@@ -25,14 +15,8 @@ def app(environ, start_response):
 """
 
 
-def case(name):
-    waits = [pytest.mark.xfail(reason=WAITING[name])] if name in WAITING else []
-    return pytest.param(name, marks=waits)
-
-
 def test_there_are_enough_of_them():
     assert len(NAMES) >= 30
-    assert set(WAITING) <= set(NAMES)
 
 
 @pytest.fixture
@@ -51,7 +35,7 @@ def configured(serve):
     return start
 
 
-@pytest.mark.parametrize("name", [case(name) for name in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_file_that_gunicorn_takes_starts_and_serves(configured, name):
     spec = None if name == "names_the_application" else "main:app"
     server = configured(name, spec=spec)

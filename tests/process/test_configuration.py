@@ -230,13 +230,6 @@ def test_what_only_gunicorn_has_is_one_line_each(serve):
     assert server.log.count(r"--spew has no effect") == 1
 
 
-@pytest.mark.parametrize("name, known", [("gthread", "threads"), ("gevent", "async")])
-def test_a_class_that_is_not_there_yet_is_refused(place, name, known):
-    code, _, err = run("-k", name, "main:app", cwd=place)
-    assert code == 2
-    assert f"worker_class '{known}' is not available in this version yet; use sync" in err
-
-
 # ---- what settings do
 
 

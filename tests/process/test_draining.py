@@ -7,6 +7,8 @@ import time
 import pytest
 from servers import WHO
 
+pytestmark = pytest.mark.every_class
+
 DRAINS = r"SIGTERM.*: serving on for {} \(drain-delay\), then stopping"
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from harness import PATIENCE, Log, descriptors, is_in_state, read_stat, wait_until
@@ -46,6 +47,45 @@ def test_the_line_about_a_kill_says_what_is_known_of_the_worker(serve, path):
         )
 
 
+def oom_counter():
+    """The file that the kernel counts this process's cgroup's out-of-memory kills in, or None."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        name = {"memory": f"memory{path}/memory.oom_control", "": f"{path}/memory.events"}
+        counter = Path("/sys/fs/cgroup", name.get(controllers, "").lstrip("/"))
+        if counter.is_file() and "oom_kill " in counter.read_text():
+            return counter
+    return None
+
+
+def may_cover_files():
+    command = ["unshare", "--mount", "mount", "--bind", "/dev/null", str(oom_counter())]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not oom_counter(), reason="no cgroup counts out-of-memory kills here")
+@pytest.mark.skipif(not may_cover_files(), reason="unshare --mount is not permitted")
+def test_memory_is_blamed_only_if_the_kernel_counted_a_kill(serve):
+    """The counter that the server sees is a file of the test; the kills are real."""
+    server = serve(WHO, start=False)
+    counter = server.write("counter", "oom_kill 4\n")
+    covered = 'mount --bind counter "$0" && exec "$@"'
+    cover = ["unshare", "--mount", "sh", "-c", covered, str(oom_counter())]
+    server.arguments = [*cover, *server.arguments]
+    server.start()
+    others = r"nor by the kernel for want of memory \(the cgroup's oom_kill counter did not rise\)"
+    kernel = r"sent by the kernel: memory ran out \(the cgroup's oom_kill counter rose\)"
+    for number, (count, expected) in enumerate([(4, others), (5, kernel), (5, others)], 1):
+        counter.write_text(f"oom_kill {count}\n")
+        (worker,) = server.worker_pids()
+        os.kill(worker, signal.SIGKILL)
+        server.log.wait(rf"pid={worker} .*signal 9 \(SIGKILL\).*{expected}")
+        server.log.wait(r"ready in=", count=1 + number)
+
+
 def test_a_server_that_was_suspended_kills_nobody(serve):
     """As a laptop's lid does it: for longer than the timeout and what comes on top of it."""
     server = serve(GATED, "--timeout", "0.5").gate()
@@ -81,7 +121,7 @@ def test_a_server_that_was_suspended_in_the_middle_of_its_work_kills_nobody(serv
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         server.out.wait("began")
         os.kill(worker, signal.SIGSTOP)
-        wait_until(lambda: read_stat(worker)["state"] == "T", "the process to stop")
+        wait_until(lambda: is_in_state(worker, "T"), "the process to stop")
         server.signal(signal.SIGUSR1)
         wait_until(lambda: "reopening logs" in old.read_text(), "the master to reopen its log")
         time.sleep(7)
@@ -145,6 +185,23 @@ def test_the_start_that_fails_is_never_ready(serve, notified):
     server = serve("def (", env=environment, start=False).launch()
     assert server.wait() == 3
     assert select.select([systemd], [], [], 0)[0] == []
+
+
+def test_systemd_s_watchdog_is_fed_as_long_as_the_master_lives(serve, notified):
+    systemd, environment = notified
+    server = serve(WHO, env={**environment, "WATCHDOG_USEC": "400000"})
+    # A start that takes long is not a master that hangs.
+    while "READY" not in heard(systemd):
+        pass
+    for _ in range(4):
+        assert heard(systemd) == {"WATCHDOG": "1"}
+    server.signal(signal.SIGSTOP)
+    wait_until(lambda: is_in_state(server.pid, "T"), "the master to stop")
+    while select.select([systemd], [], [], 0)[0]:
+        heard(systemd)
+    assert select.select([systemd], [], [], 1)[0] == [], "nobody feeds it in the master's name"
+    server.signal(signal.SIGCONT)
+    assert heard(systemd) == {"WATCHDOG": "1"}
 
 
 def test_nobody_to_notify_is_one_line(serve, tmp_path):

@@ -11,6 +11,8 @@ from harness import PATIENCE, read_all, wait_until
 from load import LAST_REQUEST, Load
 from servers import GATED, WHO
 
+pytestmark = pytest.mark.every_class
+
 #: Seconds; on a quiet machine it is a tenth of it, but a test machine is not quiet.
 STALL = 0.5
 
@@ -53,7 +55,7 @@ def test_three_reloads(serve, options):
     nothing_lost(load, server)
     assert set(load.answers) == {b"0", b"1", b"2", b"3"}
     assert set(load.answers_since(reloaded)) == {b"3"}
-    assert load.longest < STALL
+    assert load.stall < STALL
 
 
 @PRELOAD
@@ -66,7 +68,7 @@ def test_a_reload_whose_import_takes_long(serve, options):
     load.report("a reload with an import of 4 s")
     nothing_lost(load, server)
     assert set(load.answers) == {b"0", b"1"}
-    assert load.longest < STALL
+    assert load.stall < STALL
 
 
 def test_recycling_by_requests(serve):
@@ -78,7 +80,7 @@ def test_recycling_by_requests(serve):
         load.wait_for_answers(50)
     load.report("five workers recycled")
     nothing_lost(load, server)
-    assert load.longest < STALL
+    assert load.stall < STALL
 
 
 def test_one_worker_fewer_and_one_more(serve):
@@ -95,7 +97,7 @@ def test_one_worker_fewer_and_one_more(serve):
             load.wait_for_answers(200)
     load.report("five times TTOU and TTIN")
     nothing_lost(load, server)
-    assert load.longest < STALL
+    assert load.stall < STALL
 
 
 def test_a_killed_worker_takes_only_its_own_connections_along(serve):
@@ -111,11 +113,11 @@ def test_a_killed_worker_takes_only_its_own_connections_along(serve):
     load.report("a worker killed")
     # Each client has one connection, so one failure: of a request that ran, or of the next one
     # on a connection that was kept alive.
-    assert len(load.failures) <= load.clients, load.failures
+    assert len(load.failures) + load.retried <= load.clients, load.failures
     # A connection that came after that waits in the queue for the other worker.
     late = [found for found in load.failures if found.began > killed]
     assert [found for found in late if found.client == "closing"] == []
-    assert load.longest < STALL
+    assert load.stall < STALL
 
 
 def test_an_upgrade(serve):
@@ -132,7 +134,7 @@ def test_an_upgrade(serve):
         load.wait_for_answers(200)
     load.report("an upgrade")
     assert load.failures == []
-    assert load.longest < STALL
+    assert load.stall < STALL
     os.kill(new, signal.SIGTERM)
     wait_until(lambda: not server.session(), "the new master to end")
     assert server.log.count(r" (warning|error): ") == 0

@@ -5,12 +5,17 @@ import grp
 import os
 import pwd
 import re
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import textwrap
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from harness import GONE, descriptors, is_in_state, read_proc, read_stat, run, wait_until
@@ -35,33 +40,66 @@ WHO = """
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
-def can_be(account):
-    """Whether a user may read the interpreter that the tests run under."""
-    options = {"user": account.pw_uid, "group": account.pw_gid, "cwd": "/"}
-    try:
-        done = subprocess.run([sys.executable, "-c", ""], **options, capture_output=True)
-    except PermissionError:
-        return False
-    return done.returncode == 0
+class Python(NamedTuple):
+    """An interpreter, and how a server is told to be it."""
+
+    executable: str
+    options: list[str]
+    env: dict[str, str]
+
+    def is_for(self, account):
+        """Whether a user may read it."""
+        identity = {"user": account.pw_uid, "group": account.pw_gid, "cwd": "/"}
+        command = [self.executable, "-c", "import json, socket"]
+        try:
+            done = subprocess.run(command, **identity, env=self.env, capture_output=True)
+        except PermissionError:
+            return False
+        return done.returncode == 0
 
 
-@pytest.fixture
-def nobody():
+#: What no application of these tests imports, and most of what there is.
+LEFT_OUT = ["__pycache__", "site-packages", "test", "config-*", "idlelib", "lib2to3", "ensurepip"]
+
+
+@pytest.fixture(scope="module")
+def python():
+    """The tests' interpreter; a copy, if it is in a home directory that others may not enter."""
     try:
         account = pwd.getpwnam("nobody")
     except KeyError:
         pytest.skip("this machine has no user nobody")
-    if not can_be(account):
-        pytest.skip("the user nobody cannot read this Python")
+    own = Python(sys.executable, [], {})
+    if own.is_for(account):
+        yield own
+        return
+    with tempfile.TemporaryDirectory(prefix="serve-python-") as root:
+        root, stdlib = Path(root), Path(sysconfig.get_path("stdlib"))
+        root.chmod(0o755)
+        (root / "bin").mkdir()
+        executable = shutil.copy(os.path.realpath(sys.executable), root / "bin" / "python")
+        ignore = shutil.ignore_patterns(*LEFT_OUT)
+        shutil.copytree(stdlib, root / "lib" / stdlib.name, ignore=ignore)
+        library = Path(*sysconfig.get_config_vars("LIBDIR", "INSTSONAME"))
+        shutil.copy(library, root / "lib")
+        env = {"LD_LIBRARY_PATH": str(root / "lib")}
+        yield Python(str(executable), ["--python", str(root)], env)
+
+
+@pytest.fixture
+def nobody(python):
+    account = pwd.getpwnam("nobody")
+    assert python.is_for(account)
     return account
 
 
 @pytest.fixture
-def shared(serve):
+def shared(serve, python):
     """A server whose directory belongs to a user, who can write there."""
 
     def make(account, *options, app=WHO, **arguments):
-        server = serve(app, *options, start=False, **arguments)
+        options = [*python.options, *options]
+        server = serve(app, *options, start=False, env=python.env, **arguments)
         os.chown(server.cwd, account.pw_uid, account.pw_gid)
         return server
 
@@ -101,11 +139,11 @@ def test_a_group_alone(shared, nobody):
 
 
 @needs_root
-def test_initgroups_brings_the_groups_of_the_user(shared):
+def test_initgroups_brings_the_groups_of_the_user(shared, python):
     def groups(account):
         return os.getgrouplist(account.pw_name, account.pw_gid)
 
-    account = max(filter(can_be, pwd.getpwall()), key=lambda account: len(groups(account)))
+    account = max(filter(python.is_for, pwd.getpwall()), key=lambda account: len(groups(account)))
     group = grp.getgrgid(account.pw_gid).gr_name
     server = shared(account, "-u", account.pw_name, "-g", group, "--initgroups").start()
     (worker,) = server.worker_pids()
@@ -194,12 +232,15 @@ def test_a_name_that_nobody_has_ends_the_start(tmp_path, options, reason, comman
 
 
 @needs_root
-def test_without_privilege_only_the_own_user_is_accepted(shared, nobody):
+def test_without_privilege_only_the_own_user_is_accepted(shared, nobody, python):
     def check(user):
         server = shared(nobody, "--user", user, "--check-config", bind=False)
         identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        done = subprocess.run(server.arguments, cwd=server.cwd, **identity, **streams)
+        # As the interpreter, the binary may be where others cannot go.
+        server.arguments[0] = shutil.copy(server.arguments[0], server.cwd / "serve")
+        env = {**os.environ, **python.env}
+        done = subprocess.run(server.arguments, cwd=server.cwd, env=env, **identity, **streams)
         return done.returncode, done.stderr
 
     assert check("nobody") == (0, "")

@@ -7,6 +7,8 @@ import pytest
 from harness import wait_until
 from servers import WHO
 
+pytestmark = pytest.mark.every_class
+
 TIRED = r"worker=\d+ pid={} gen=1 is to be replaced: "
 
 

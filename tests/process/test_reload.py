@@ -69,7 +69,7 @@ def test_reload_loses_no_request(serve, options):
     assert set(load.answers) == {b"0", b"1", b"2", b"3"}
     assert set(load.answers_since(reloaded)) == {b"3"}
     assert server.log.count(r" (warning|error): ") == 0
-    print(f"{len(load.answers)} requests during three reloads")
+    load.report("three reloads")
 
 
 def test_a_stop_after_a_reload_under_load_leaves_nobody(serve):

@@ -3,7 +3,6 @@
 import hashlib
 
 import pytest
-from servers import CLASSES
 
 FLASK = """
     from hashlib import sha256
@@ -109,10 +108,10 @@ def form(content):
     return f"--{BOUNDARY}\r\n{head}".encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.every_class("sync", "threads", "async")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_framework_serves_a_page_and_takes_an_upload(serve, framework, kind):
-    server = serve(FRAMEWORKS[framework], "-k", kind)
+def test_a_framework_serves_a_page_and_takes_an_upload(serve, framework):
+    server = serve(FRAMEWORKS[framework])
     content = bytes(range(256)) * 12_000
     headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     for _ in range(3):

@@ -11,22 +11,28 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import wire
-from harness import Server
+from harness import CLASSES, Server
 
 APPS = Path(__file__).parent / "apps"
 
 
 @pytest.fixture(scope="module")
-def serve():
+def serve(request):
     """serve("module:app", *options): a server of an application in `apps`, until the module ends.
+
+    Parametrised with the names in CLASSES, it starts servers of that class.
 
     Whatever the tests of the module did, no worker may have died of it.
     """
     with contextlib.ExitStack() as stack:
         servers = []
+        klass = CLASSES[getattr(request, "param", "sync")]
+        if klass:
+            # What a request does after its answer is over before the next one begins.
+            klass = (*klass, "--threads", "1")
 
         def start(app, *options, cwd=APPS, **named):
-            server = stack.enter_context(Server(None, *options, cwd=cwd, spec=app, **named))
+            server = stack.enter_context(Server(None, *klass, *options, cwd=cwd, spec=app, **named))
             server.log.wait(" serves ")  # the last line of a start
             servers.append(server)
             return server

@@ -14,6 +14,8 @@ import pytest
 import wire
 from harness import PATIENCE, descriptors, wait_until
 
+pytestmark = pytest.mark.every_class
+
 
 @pytest.fixture(scope="module")
 def socket_path(tmp_path_factory):

@@ -8,6 +8,8 @@ import pytest
 import wire
 from harness import PATIENCE
 
+pytestmark = pytest.mark.every_class
+
 
 @pytest.fixture(scope="module")
 def socket_path(tmp_path_factory):
@@ -48,7 +50,10 @@ def test_a_bare_request_has_these_keys_and_no_others(server):
     with wire.Client(server) as client:
         got = json.loads(client.ask("/a?b", fields=["Host: h.example:81"]).body)
         port = client.port
+    name = got["plain"]["HTTP_X_REQUEST_ID"]
+    assert len(name) == 24
     assert got["plain"] == {
+        "HTTP_X_REQUEST_ID": name,
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",
         "PATH_INFO": "/a",
@@ -63,7 +68,7 @@ def test_a_bare_request_has_these_keys_and_no_others(server):
         "HTTP_HOST": "h.example:81",
         "wsgi.version": [1, 0],
         "wsgi.url_scheme": "http",
-        "wsgi.multithread": False,
+        "wsgi.multithread": "threads" in server.arguments,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
@@ -91,6 +96,7 @@ def test_environ_is_a_dict_and_its_values_have_the_types_of_the_pep(server):
 def test_what_an_application_does_to_its_environ_is_gone_with_the_request(told_in_turn):
     """The application overwrites every value it is given."""
     first, second = told_in_turn(["X-A: 1"], ["X-A: 1"])
+    assert first.pop("HTTP_X_REQUEST_ID") != second.pop("HTTP_X_REQUEST_ID") != "spoilt"
     assert first == second
     assert "spoilt" not in [*second, *second.values()]
 

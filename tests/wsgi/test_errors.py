@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import wire
 
+pytestmark = pytest.mark.every_class
+
 INVALID = Path(__file__).resolve().parents[1] / "requests" / "invalid"
 
 LINE, FIELDS, FIELD, BODY = 100, 5, 60, 1000

@@ -16,6 +16,8 @@ import pytest
 import wire
 from wire import SHORT, WHOLE
 
+pytestmark = pytest.mark.every_class
+
 CONTENT = bytes(range(256)) * 100
 
 

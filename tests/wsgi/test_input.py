@@ -13,6 +13,8 @@ import pytest
 import wire
 from apps.steps import perform
 
+pytestmark = pytest.mark.every_class
+
 #: Bytes of a body that the server keeps in memory; a longer one is in a file.
 IN_MEMORY = 512 * 1024
 

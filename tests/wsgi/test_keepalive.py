@@ -7,6 +7,8 @@ from urllib.parse import quote
 import pytest
 import wire
 
+pytestmark = pytest.mark.every_class
+
 
 @pytest.fixture(scope="module")
 def server(serve):

@@ -19,6 +19,8 @@ import wire
 from harness import Server, is_in_state, read_proc, wait_until
 from wire import RESET, SHORT, WHOLE
 
+pytestmark = pytest.mark.every_class
+
 
 @pytest.fixture(scope="module")
 def server(serve):

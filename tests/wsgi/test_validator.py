@@ -3,6 +3,8 @@
 import pytest
 import wire
 
+pytestmark = pytest.mark.every_class
+
 
 @pytest.fixture(scope="module")
 def server(serve):

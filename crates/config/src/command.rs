@@ -121,7 +121,7 @@ fn written(row: &Row, matches: &ArgMatches) -> Option<(&'static str, Json)> {
             .find(|flag| matches.get_flag(flag))
             .map(|flag| (flag, Json::Bool(!flag.starts_with("--no-")))),
         // Joined, so that a comma within one separates as it does elsewhere.
-        Kind::List | Kind::Items => {
+        Kind::List | Kind::Items | Kind::Table => {
             let items: Vec<_> = all(row.name)?;
             Some((row.flag(), Json::from(items.join(","))))
         }
@@ -229,7 +229,7 @@ pyproject.toml. --print-config shows where each value comes from, and
 fn option(row: &Row) -> Arg {
     let arg = Arg::new(row.name).value_name(row.value).help(help(row));
     let arg = match row.kind {
-        Kind::List | Kind::Items | Kind::Pairs => arg.action(ArgAction::Append),
+        Kind::List | Kind::Items | Kind::Table | Kind::Pairs => arg.action(ArgAction::Append),
         _ => arg.action(ArgAction::Set),
     };
     if !row.flag().starts_with('-') {

@@ -24,6 +24,9 @@ pub(crate) enum Kind {
     Items,
     /// Any number of `NAME=VALUE`; a text is one of them, commas and all.
     Pairs,
+    /// Any number of names with a value each, as a table, or as texts
+    /// `NAME=VALUE`; in text, separated by commas.
+    Table,
     /// True or false.
     Switch,
     /// A whole number within bounds, both included.
@@ -56,6 +59,7 @@ impl Kind {
             Kind::List => list(given).filter(|items| !items.is_empty()).map(Json::from),
             Kind::Items => list(given).map(Json::from),
             Kind::Pairs => pairs(given).map(Json::from),
+            Kind::Table => table(given).map(Json::from),
             Kind::Switch => switch(given).map(Json::from),
             Kind::Count { least, most } => {
                 whole(given).filter(|n| (least..=most).contains(&n)).map(Json::from)
@@ -81,6 +85,7 @@ impl Kind {
             Kind::List => "a non-empty text or a list of such".into(),
             Kind::Items => "a text or a list of texts, none of them empty".into(),
             Kind::Pairs => "a NAME=VALUE or a list of such".into(),
+            Kind::Table => "a table of names and texts, or NAME=VALUE".into(),
             Kind::Switch => "true or false".into(),
             Kind::Count { least, most } => format!("a whole number from {least} to {most}"),
             Kind::Workers => format!("a whole number from 1 to {} or \"auto\"", Workers::MOST),
@@ -124,6 +129,21 @@ fn pairs(given: &Json) -> Option<Vec<&str>> {
     let named = |item: &&str| item.split_once('=').is_some_and(|(name, _)| !name.is_empty());
     let whole = |item: &&str| !item.contains('\0');
     items.iter().all(|item| named(item) && whole(item)).then_some(items)
+}
+
+fn table(given: &Json) -> Option<Vec<String>> {
+    let items: Vec<String> = match given {
+        Json::Object(table) => {
+            let pair =
+                |(name, value): (&String, &Json)| Some(format!("{name}={}", value.as_str()?));
+            table.iter().map(pair).collect::<Option<_>>()?
+        }
+        other => list(other)?.into_iter().map(str::to_owned).collect(),
+    };
+    let is_pair = |item: &String| {
+        item.split_once('=').is_some_and(|(name, value)| !name.is_empty() && !value.is_empty())
+    };
+    items.iter().all(is_pair).then_some(items)
 }
 
 fn switch(given: &Json) -> Option<bool> {
@@ -323,6 +343,7 @@ impl Kind {
             Kind::List => &["one:1", "one:1,unix:/two"],
             Kind::Items => &["one", "one,/two"],
             Kind::Pairs => &["ONE=1,2=3", "_="],
+            Kind::Table => &["A=b", "A=b,C=d e"],
             Kind::Switch => &["true", "false", "on", "0"],
             Kind::Count { least, most } => return vec![least.to_string(), most.to_string()],
             Kind::Workers => &["auto", "1", "500"],
@@ -460,6 +481,12 @@ mod tests {
             &[json!(""), json!("a,,b"), json!([]), json!([""]), json!([1]), json!(8000)],
         );
         accepts(Kind::Items, &[(json!("a, b"), json!(["a", "b"])), (json!([]), json!([]))]);
+        let table = json!(["A=b", "C=d"]);
+        accepts(
+            Kind::Table,
+            &[(json!({"A": "b", "C": "d"}), table.clone()), (json!("A=b, C=d"), table)],
+        );
+        refuses(Kind::Table, &[json!({"A": 1}), json!("A"), json!("=b"), json!(["A="])]);
         refuses(Kind::Items, &[json!("a,,b"), json!([1]), json!(["a", ""])]);
         accepts(
             Kind::Pairs,
@@ -489,13 +516,13 @@ mod tests {
             &[
                 (json!("Sync"), json!("sync")),
                 (json!("gthread"), json!("threads")),
-                (json!("egg:gunicorn#gevent"), json!("async")),
-                (json!("gunicorn.workers.ggevent.GeventWorker"), json!("async")),
+                (json!("egg:gunicorn#gevent"), json!("gevent")),
+                (json!("gunicorn.workers.ggevent.GeventWorker"), json!("gevent")),
             ],
         );
         for (given, complaint) in [
-            ("gevnt", "is unknown; use sync, threads or async (did you mean 'gevent'?)"),
-            ("my.module.Worker", "is unknown; use sync, threads or async"),
+            ("gevnt", "is unknown; use sync, threads, async or gevent (did you mean 'gevent'?)"),
+            ("my.module.Worker", "is unknown; use sync, threads, async or gevent"),
         ] {
             assert_eq!(Kind::Class.check(&json!(given)), Err(complaint.into()));
         }

@@ -37,4 +37,7 @@ pub use merge::{Environment, Layer, Origin, Remark, from_env, from_file, resolve
 pub use migrating::migrating;
 pub use render::reference;
 pub use schema::schema;
-pub use settings::{LogFile, LogLevel, Settings, WorkerClass, Workers};
+pub use settings::{
+    ForwardedStyle, HeaderMap, LogFile, LogForm, LogLevel, ProxyProtocol, Settings, WorkerClass,
+    Workers,
+};

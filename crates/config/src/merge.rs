@@ -313,6 +313,7 @@ mod tests {
                 if let Some(variable) = row.platform_variable.filter(|_| random.maybe()) {
                     let (text, meant) = match variable {
                         "PORT" => ("5000", json!(["0.0.0.0:5000"])),
+                        "FORWARDED_ALLOW_IPS" => ("10.0.0.0/8", json!(["10.0.0.0/8"])),
                         _ => ("3", json!(3)),
                     };
                     script.vars.insert(variable.into(), text.into());

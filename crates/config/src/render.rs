@@ -185,11 +185,11 @@ mod tests {
         let cli = crate::parse_args(["serve", "--preload"].map(Into::into)).unwrap();
         let page = resolve(&[platform, file, cli.layer]).unwrap().print();
         for line in [
-            "wsgi_app                 = None                      # default",
-            "preload_app              = True                      # command line (--preload)",
-            "bind                     = [\"127.0.0.1:8000\"]        # default",
-            "workers                  = 3                         # environment (WEB_CONCURRENCY)",
-            "max_body_size            = \"10M\"                     # serve.conf.py",
+            "wsgi_app                          = None                      # default",
+            "preload_app                       = True                      # command line (--preload)",
+            "bind                              = [\"127.0.0.1:8000\"]        # default",
+            "workers                           = 3                         # environment (WEB_CONCURRENCY)",
+            "max_body_size                     = \"10M\"                     # serve.conf.py",
         ] {
             assert!(page.lines().any(|printed| printed == line), "{line}\n{page}");
         }

@@ -41,6 +41,10 @@ fn shape(kind: Kind) -> Json {
             let pair = json!({ "type": "string", "pattern": "^[^=]+=" });
             json!({ "anyOf": [pair, { "type": "array", "items": pair }] })
         }
+        Kind::Table => {
+            let table = json!({ "type": "object", "additionalProperties": text });
+            json!({ "anyOf": [text, texts, table] })
+        }
         Kind::Switch => json!({ "type": "boolean" }),
         Kind::Count { least, most } => number(least, most),
         Kind::Workers => {

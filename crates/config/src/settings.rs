@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use crate::error::Error;
 use crate::kind::{duration, mode, mode_text, seconds, size, size_text};
 use crate::merge::Origin;
+use crate::table::FACILITIES;
 
 /// Every setting, resolved. What each means is in the table, and from there in
 /// `docs/reference/settings.md`; here are only the types and their units.
@@ -55,9 +56,13 @@ pub struct Settings {
     /// Bytes; `None`: as much as it takes.
     #[serde(with = "canonical")]
     pub max_rss: Option<u64>,
+    /// As it was set: [`Settings::class`] is what it comes to.
     pub worker_class: WorkerClass,
     /// From 1.
     pub threads: u16,
+    /// Bytes; `None`: as the system has it.
+    #[serde(with = "canonical")]
+    pub thread_stack_size: Option<u64>,
     /// From 1.
     pub worker_connections: usize,
     pub proc_name: Option<String>,
@@ -114,11 +119,43 @@ pub struct Settings {
     #[serde(with = "canonical")]
     pub queue_timeout: Option<Duration>,
 
+    /// Not parsed yet.
+    pub forwarded_allow_ips: Vec<String>,
+    pub trust_forwarded: usize,
+    pub forwarded_style: ForwardedStyle,
+    /// Each `NAME=VALUE`, neither empty.
+    pub secure_scheme_headers: Vec<String>,
+    pub forwarder_headers: Vec<String>,
+    pub header_map: HeaderMap,
+    pub request_id: bool,
+    pub proxy_protocol: ProxyProtocol,
+    /// Not parsed yet.
+    pub proxy_allow_ips: Vec<String>,
+
     /// `None`: requests are not logged. `Standard` is stdout.
     pub accesslog: Option<LogFile>,
+    /// Not parsed yet.
+    pub access_log_format: String,
+    /// Not parsed yet.
+    pub access_log_skip: Vec<String>,
+    /// From 1.
+    pub access_log_sample: u64,
     /// `Standard` is stderr.
     pub errorlog: LogFile,
     pub loglevel: LogLevel,
+    pub log_format: LogForm,
+    pub capture_output: bool,
+    pub syslog: bool,
+    /// Not parsed yet.
+    pub syslog_addr: String,
+    pub syslog_prefix: Option<String>,
+    /// One of syslog's words: [`Settings::facility`].
+    pub syslog_facility: String,
+    pub disable_redirect_access_to_syslog: bool,
+    /// `None`: there are no metrics. Not resolved yet.
+    pub statsd_host: Option<String>,
+    pub statsd_prefix: Option<String>,
+    pub dogstatsd_tags: Option<String>,
 
     pub reload: bool,
     pub reload_extra_files: Vec<String>,
@@ -128,9 +165,22 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The class of the workers: several threads are more than `sync` has.
+    pub fn class(&self) -> WorkerClass {
+        match self.worker_class {
+            WorkerClass::Sync if self.threads > 1 => WorkerClass::Threads,
+            class => class,
+        }
+    }
+
     /// Where the value of the setting called `name` came from.
     pub fn origin(&self, name: &str) -> &Origin {
         self.origins.get(name).unwrap_or(&Origin::Default)
+    }
+
+    /// The number of `syslog_facility` (RFC 5424 section 6.2.1).
+    pub fn facility(&self) -> usize {
+        FACILITIES.iter().position(|name| *name == self.syslog_facility).unwrap_or(1)
     }
 
     /// For another process of the same program: [`Settings::from_json`] gives
@@ -194,6 +244,36 @@ impl fmt::Display for WorkerClass {
     }
 }
 
+/// In which headers proxies say who the client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the table's words")]
+pub enum ForwardedStyle {
+    XForwarded,
+    Forwarded,
+}
+
+/// Whether connections begin with the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the table's words")]
+pub enum ProxyProtocol {
+    Off,
+    V1,
+    V2,
+    Auto,
+}
+
+/// What becomes of headers with an underscore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the table's words")]
+pub enum HeaderMap {
+    Drop,
+    Refuse,
+    Dangerous,
+}
+
 /// Where a log goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFile {
@@ -203,6 +283,15 @@ pub enum LogFile {
     /// A file to append to.
     #[serde(untagged)]
     File(String),
+}
+
+/// The form of the server's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the table's words")]
+pub enum LogForm {
+    Text,
+    Json,
 }
 
 /// The least important kind of line that is logged.

@@ -10,8 +10,10 @@
 mod absent;
 mod classes;
 mod development;
+mod logs;
 mod requests;
 mod server;
+mod trust;
 
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use serde_json::Value as Json;
 use crate::kind::Kind;
 
 pub(crate) use absent::{ABSENT, Absent, Fate};
+pub(crate) use logs::FACILITIES;
 
 /// One setting.
 #[derive(Clone, Copy)]
@@ -97,6 +100,7 @@ const PRIVILEGES: &str = "Privileges";
 const RECYCLING: &str = "Recycling";
 const TIMEOUTS: &str = "Timeouts";
 const LIMITS: &str = "Limits";
+const PROXIES: &str = "Proxies";
 const LOGS: &str = "Logs";
 const DEVELOPMENT: &str = "Development";
 
@@ -105,11 +109,22 @@ const FROM_ZERO: Kind = Kind::Seconds { least: Duration::ZERO };
 const ABOVE_ZERO: Kind = Kind::Seconds { least: Duration::from_millis(1) };
 
 /// The rows, by file.
-const FILES: &[&[Row]] = &[server::ROWS, classes::ROWS, requests::ROWS, development::ROWS];
+const FILES: &[&[Row]] =
+    &[server::ROWS, classes::ROWS, requests::ROWS, trust::ROWS, logs::ROWS, development::ROWS];
 
 /// The headings, in the order of `--help`.
-const GROUPS: &[&str] =
-    &[APPLICATION, SOCKETS, WORKERS, RECYCLING, PRIVILEGES, TIMEOUTS, LIMITS, LOGS, DEVELOPMENT];
+const GROUPS: &[&str] = &[
+    APPLICATION,
+    SOCKETS,
+    WORKERS,
+    RECYCLING,
+    PRIVILEGES,
+    TIMEOUTS,
+    LIMITS,
+    PROXIES,
+    LOGS,
+    DEVELOPMENT,
+];
 
 /// All rows, by heading; under one, in the order of the files.
 pub(crate) static TABLE: &[Row] = &by_group::<{ count() }>();

@@ -31,6 +31,8 @@ pub struct Error {
 pub enum Kind {
     /// A TLS handshake where a request was expected.
     Tls,
+    /// The connection should begin with a PROXY header, and does not.
+    Proxy,
     /// LF without CR before it (RFC 9112 2.2 lets a server accept it; that is
     /// how requests are smuggled past proxies that do not).
     BareLf,
@@ -159,6 +161,7 @@ impl Kind {
     fn row(self) -> (Blame, u16, &'static str) {
         use Blame::{App, Client};
         match self {
+            Self::Proxy => (Client, 400, "the connection must begin with a valid PROXY header"),
             Self::Tls => (Client, 400, "the client speaks TLS: this looks like TLS on a plain HTTP port"),
             Self::BareLf => (Client, 400, "the client sent a line feed without the carriage return before it"),
             Self::BareCr => (Client, 400, "the client sent a carriage return without the line feed after it"),

@@ -119,6 +119,19 @@ impl Response {
         self.content_length
     }
 
+    /// The value of the application's first field of that name, in whatever case.
+    pub fn value(&self, name: &[u8]) -> Option<Vec<u8>> {
+        if name.eq_ignore_ascii_case(b"content-length") {
+            return self.content_length.map(|length| length.to_string().into_bytes());
+        }
+        let mut lines = self.bytes.split(|byte| *byte == b'\n').skip(1);
+        lines.find_map(|line| {
+            let (found, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b": ")?.strip_suffix(b"\r")?;
+            found.eq_ignore_ascii_case(name).then(|| value.to_vec())
+        })
+    }
+
     fn length(&mut self, value: &[u8]) -> Result<(), Error> {
         match (self.content_length, decimal(value)) {
             (None, Some(length)) => {
@@ -267,6 +280,20 @@ mod tests {
         assert_eq!(kind(response.field(b"content-length", b"5")), None);
         assert_eq!(kind(response.field(b"Content-Length", b"5")), Some(Kind::ResponseLength));
         assert_eq!(response.content_length(), Some(5));
+    }
+
+    #[test]
+    fn a_value_is_found_in_whatever_case_and_the_status_line_has_none() {
+        let mut response = Response::new();
+        response.start(b"200 X-A: no").unwrap();
+        response.field(b"X-AB", b"long").unwrap();
+        response.field(b"x-a", b"").unwrap();
+        response.field(b"Content-Length", b"5").unwrap();
+        let value = |name: &[u8]| response.value(name);
+        assert_eq!(value(b"X-a"), Some(Vec::new()));
+        assert_eq!(value(b"x-ab"), Some(b"long".to_vec()));
+        assert_eq!(value(b"content-length"), Some(b"5".to_vec()));
+        assert_eq!((value(b"HTTP/1.1 200 X-A"), value(b"X")), (None, None));
     }
 
     #[test]

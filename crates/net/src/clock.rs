@@ -1,6 +1,7 @@
 //! The wall clock as text, made once a second: the Date header (RFC 9110
 //! section 6.6.1) and the time of an access log line.
 
+use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Zoned;
@@ -11,20 +12,25 @@ pub(crate) struct Clock {
     second: u64,
     /// When the next second begins, by the steady clock.
     until: Instant,
+    /// The last tick.
+    last: Instant,
     date: String,
     local: String,
+    /// RFC 3339 up to the second, and the offset that follows its fraction.
+    instant: (String, String),
 }
 
 impl Clock {
     pub(crate) fn new(now: Instant) -> Self {
-        let (date, local) = (String::new(), String::new());
-        let mut clock = Self { second: u64::MAX, until: now, date, local };
+        let (date, local, instant) = Default::default();
+        let mut clock = Self { second: u64::MAX, until: now, last: now, date, local, instant };
         clock.tick(now);
         clock
     }
 
     /// Looks at the wall clock, unless `now` is still in the same second.
     pub(crate) fn tick(&mut self, now: Instant) {
+        self.last = now;
         if now < self.until {
             return;
         }
@@ -37,12 +43,23 @@ impl Clock {
         }
         self.second = since.as_secs();
         self.date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(self.second));
-        self.local = Zoned::now().strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
+        let local = Zoned::now();
+        self.local = local.strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
+        let part = |form| local.strftime(form).to_string();
+        self.instant = (part("%Y-%m-%dT%H:%M:%S"), part("%:z"));
     }
 
     /// `Sun, 06 Nov 1994 08:49:37 GMT`
     pub(crate) fn date(&self) -> &[u8] {
         self.date.as_bytes()
+    }
+
+    /// Appends `1994-11-06T09:49:37.512+01:00` (RFC 3339): the last tick.
+    pub(crate) fn timestamp(&self, out: &mut Vec<u8>) {
+        let left = self.until.saturating_duration_since(self.last).as_millis();
+        let (second, offset) = &self.instant;
+        write!(out, "{second}.{:03}{offset}", 1000_u128.saturating_sub(left).min(999))
+            .expect("writing to memory does not fail");
     }
 
     /// `[06/Nov/1994:09:49:37 +0100]`

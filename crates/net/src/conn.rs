@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use serve_http::{Connection, Event, Framing};
+use serve_http::{Connection, Event, Framing, Head};
 
 use crate::body::Spool;
 use crate::core::{Core, Drain, Pending, SHARE};
@@ -24,7 +24,12 @@ use crate::stream::{Moved, Stream};
 use crate::timer::{Deadline, Timer};
 
 mod moving;
+mod proxy;
 mod queue;
+mod record;
+
+use proxy::Introduction;
+use record::Record;
 
 /// After an early answer, how long the client may go on writing before the
 /// connection is closed over its head (RFC 9112 section 9.6); nginx's
@@ -82,13 +87,6 @@ enum Input {
     Last,
 }
 
-/// Whether the current exchange has its line in the access log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Logged {
-    No,
-    Yes,
-}
-
 pub(crate) struct Conn {
     stream: Stream,
     http: Connection,
@@ -98,9 +96,12 @@ pub(crate) struct Conn {
     serial: u32,
     /// Of the current exchange.
     number: u32,
+    /// Whether the other end is a trusted proxy.
+    trusted: bool,
+    introduction: Introduction,
     pub(crate) phase: Phase,
     last: Last,
-    logged: Logged,
+    record: Record,
     /// Whether the end of the body is the end of the connection (HTTP/1.0).
     close_delimited: bool,
     registered: bool,
@@ -122,9 +123,7 @@ impl Conn {
         key: usize,
         serial: u32,
     ) -> Self {
-        let peer = peer.map_or(Peer::Unix, |address| {
-            Peer::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
-        });
+        let peer = peer.map_or(Peer::Unix, Peer::tcp);
         Self {
             stream: Stream::new(fd),
             http: Connection::new(core.limits.clone()),
@@ -133,9 +132,11 @@ impl Conn {
             key,
             serial,
             number: 0,
+            trusted: core.witness.believes(peer),
+            introduction: Introduction::of(core, peer),
             phase: Phase::Idle,
             last: Last::Next,
-            logged: Logged::No,
+            record: Record::new(core.now),
             close_delimited: false,
             registered: false,
             // A client that connects has usually written already: read first,
@@ -156,6 +157,14 @@ impl Conn {
     /// The current exchange, or the last one.
     pub(crate) fn id(&self) -> ExchangeId {
         ExchangeId { key: self.key, serial: self.serial, number: self.number }
+    }
+
+    pub(crate) fn take_head(&mut self) -> Head {
+        self.http.take_head()
+    }
+
+    pub(crate) fn restore_head(&mut self, head: Head) {
+        self.http.restore_head(head);
     }
 
     /// Whether `id` is the exchange that the application is working on.
@@ -328,7 +337,13 @@ impl Conn {
     /// Parses; returns how many bytes are done with. Only when a request is
     /// complete, these may not be all.
     fn feed(&mut self, core: &mut Core, bytes: &[u8]) -> usize {
-        let mut used = 0;
+        if self.phase == Phase::Idle {
+            self.record = Record::new(core.now);
+        }
+        let mut used = self.introduced(core, bytes);
+        if used > 0 && used == bytes.len() {
+            return used;
+        }
         while matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body { .. }) {
             let (n, event) = match self.http.receive(&bytes[used..]) {
                 Ok(found) => found,
@@ -356,6 +371,10 @@ impl Conn {
     fn head_complete(&mut self, core: &mut Core, body_waits: bool) {
         self.phase = Phase::Body { since: core.now };
         let head = self.http.head();
+        match core.witness.see(self.peer, self.trusted, head) {
+            Ok(seen) => self.record.seen(seen),
+            Err(reason) => return self.refuse(core, 400, reason),
+        }
         let bodiless = matches!(head.framing(), Framing::None | Framing::Length(0));
         if head.expects_continue() && !bodiless && body_waits {
             let mut line = std::mem::take(&mut core.outbox);
@@ -377,10 +396,14 @@ impl Conn {
         self.deadline.clear();
         self.wait(core, core.now);
         self.number = self.number.wrapping_add(1);
+        let Some(seen) = self.record.seen.clone() else {
+            return self.refuse(core, 500, "the server failed");
+        };
         core.ready.push_back(Exchange {
             id: self.id(),
             body: self.spool.finish(),
-            peer: self.peer,
+            peer: seen.client,
+            seen,
             listener: self.listener,
         });
     }
@@ -447,9 +470,7 @@ impl Conn {
     }
 
     pub(crate) fn close(&mut self, core: &mut Core) {
-        if self.is_answering() {
-            self.log(core);
-        }
+        self.log_unfinished(core);
         self.phase = Phase::Closed;
         self.deadline.clear();
     }
@@ -458,6 +479,7 @@ impl Conn {
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Tcp(address) if address.port() == 0 => write!(f, "{}", address.ip()),
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Unix => f.write_str("unix"),
         }

@@ -16,7 +16,9 @@ use crate::gateway::Exchange;
 use crate::handoff::HandOff;
 use crate::options::Options;
 use crate::reactor::Heirs;
+use crate::statsd::Statsd;
 use crate::timer::Timers;
+use crate::trust::Witness;
 
 /// Size of the one read buffer, in bytes: a connection has a buffer of its own
 /// only while a request is incomplete.
@@ -50,6 +52,8 @@ pub(crate) struct Core {
     /// How many pipelined requests may still follow in this turn.
     followers: usize,
     pub(crate) access: Option<AccessLog>,
+    pub(crate) statsd: Option<Statsd>,
+    pub(crate) witness: Witness,
     pub(crate) drain: Drain,
     /// The way to other workers.
     pub(crate) hand_off: Option<HandOff>,
@@ -111,6 +115,7 @@ impl Core {
         let now = Instant::now();
         Self {
             limits: Arc::new(options.limits.clone()),
+            witness: Witness::new(options.trust.clone(), options.request_ids),
             options,
             registry,
             timers: Timers::default(),
@@ -122,6 +127,7 @@ impl Core {
             again: Vec::new(),
             followers: FOLLOWERS,
             access,
+            statsd: None,
             drain: Drain::No,
             hand_off: None,
             counters: Counters::default(),
@@ -165,7 +171,11 @@ impl Core {
         );
     }
 
-    pub(crate) fn flush_access(&mut self) {
+    /// What the turn has to tell leaves.
+    pub(crate) fn flush_logs(&mut self) {
+        if let Some(statsd) = &mut self.statsd {
+            statsd.flush();
+        }
         if let Some(access) = &mut self.access {
             access.flush();
         }

@@ -5,11 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
 use std::time::Duration;
 
 use crate::Handle;
 use crate::body::Body;
 use crate::reactor::Reactor;
+use crate::trust::Seen;
 
 /// Which exchange of which connection. Stays unique when the connection's
 /// place is taken by another one; then it names nothing any more.
@@ -30,8 +32,10 @@ pub struct Exchange {
     pub id: ExchangeId,
     /// The whole body.
     pub body: Body,
-    /// The client.
+    /// The client, as far as is believed.
     pub peer: Peer,
+    /// What else is believed of the request.
+    pub seen: Arc<Seen>,
     /// Index of the listener it came in by, in the order of
     /// [`Reactor::new`]'s list.
     pub listener: usize,
@@ -44,6 +48,12 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// A unix socket's client has no address.
     Unix,
+}
+
+impl Peer {
+    pub(crate) fn tcp(address: SocketAddr) -> Self {
+        Self::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
 }
 
 /// What became of data for a client.
@@ -72,7 +82,8 @@ pub trait Gateway {
 
 /// A reactor that a driver, and the calls of an application, take turns with.
 /// The lock is held for one step at a time, and never while the application
-/// runs. A step may be to sleep: whoever else wants the reactor ends that sleep.
+/// runs. A step may be to sleep: whoever else wants the reactor ends that sleep;
+/// unless it is shared [`apart`](Shared::apart), then it sleeps without the lock.
 #[derive(Debug, Clone)]
 pub struct Shared(Arc<Turns>);
 
@@ -81,14 +92,28 @@ struct Turns {
     reactor: Mutex<Reactor>,
     /// Threads that wait for the lock.
     queue: AtomicUsize,
+    apart: bool,
     handle: Handle,
 }
 
 impl Shared {
     /// Shares `reactor`.
     pub fn new(reactor: Reactor) -> Self {
+        Self::with(reactor, false)
+    }
+
+    /// Shares it among threads that act on it all the time, while one of them
+    /// turns it: what they do ends the sleep of that one only if it leaves
+    /// something to do before. They pull the requests themselves.
+    pub fn apart(mut reactor: Reactor) -> Self {
+        reactor.pulled = true;
+        Self::with(reactor, true)
+    }
+
+    fn with(reactor: Reactor, apart: bool) -> Self {
         let handle = reactor.handle();
-        Self(Arc::new(Turns { reactor: Mutex::new(reactor), queue: AtomicUsize::new(0), handle }))
+        let (reactor, queue) = (Mutex::new(reactor), AtomicUsize::new(0));
+        Self(Arc::new(Turns { reactor, queue, apart, handle }))
     }
 
     /// The reactor, for one step. Waits no longer than a wake-up for a thread
@@ -120,7 +145,28 @@ impl Shared {
     /// Those of epoll_wait(2).
     pub fn wait(&self, limit: Option<Duration>) -> io::Result<()> {
         let mut reactor = self.lock();
-        reactor.wait(if self.is_wanted() { Some(Duration::ZERO) } else { limit })
+        if !self.0.apart {
+            return reactor.wait(if self.is_wanted() { Some(Duration::ZERO) } else { limit });
+        }
+        let Some((mut sleeper, limit)) = reactor.fall_asleep(limit) else { return Ok(()) };
+        drop(reactor);
+        let slept = sleeper.poll(limit);
+        self.lock().wake_up(sleeper, slept)
+    }
+
+    /// Works through what [`Shared::wait`] found. Complete requests stay, for
+    /// [`Reactor::pull`]; whoever wants the reactor gets it in between.
+    pub fn stir(&self) {
+        let mut reactor = self.lock();
+        reactor.expire();
+        while reactor.step() {
+            if self.is_wanted() {
+                drop(reactor);
+                thread::yield_now();
+                reactor = self.lock();
+            }
+        }
+        reactor.settled();
     }
 
     /// Ends the sleep of whoever sleeps with the reactor, or the next such sleep.
@@ -135,7 +181,9 @@ impl Shared {
     #[cold]
     fn queue(&self) -> MutexGuard<'_, Reactor> {
         self.0.queue.fetch_add(1, Ordering::SeqCst);
-        self.wake();
+        if !self.0.apart {
+            self.wake();
+        }
         let reactor = self.0.reactor.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.queue.fetch_sub(1, Ordering::SeqCst);
         reactor

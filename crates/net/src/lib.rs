@@ -25,10 +25,13 @@ mod listen;
 mod options;
 mod out;
 mod reactor;
+mod request_id;
+mod statsd;
 mod stream;
 mod timer;
+mod trust;
 
-pub use access::AccessLog;
+pub use access::{AccessLog, Format, Skip};
 pub use address::Address;
 pub use body::Body;
 pub use counters::Counters;
@@ -36,5 +39,8 @@ pub use gateway::{Board, Exchange, ExchangeId, Gateway, NoBoard, Peer, Sent, Sha
 pub use handle::Handle;
 pub use handoff::{Company, FORM as HAND_OFF_FORM, hand_off};
 pub use listen::{BindError, Listener, inherited, keep_descriptors};
-pub use options::Options;
+pub use options::{Options, Proxy};
 pub use reactor::{Heirs, Reactor};
+pub use request_id::RequestId;
+pub use statsd::Statsd;
+pub use trust::{Networks, Scheme, Seen, Style, Trust, Underscores};

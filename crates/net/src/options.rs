@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use serve_http::Limits;
+use serve_http::{Limits, ProxyVersion};
+
+use crate::trust::{Networks, Trust};
 
 /// What a worker's loop is allowed to do, and for how long.
 #[derive(Debug, Clone)]
@@ -40,8 +42,23 @@ pub struct Options {
     /// of its response ([`crate::Reactor::take_gone`]), and the application to
     /// find it gone. As above, one that has shut down its writing side has gone.
     pub notice_gone: bool,
+    /// Whose headers are believed, and which.
+    pub trust: Trust,
+    /// Who begins a connection with the PROXY protocol.
+    pub proxy: Option<Proxy>,
+    /// Whether each request has a name.
+    pub request_ids: bool,
     /// Value of the Server header.
     pub server: String,
+}
+
+/// Who introduces its clients by the PROXY protocol, and in which version.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// Where it comes from; from there each connection must begin with it.
+    pub from: Networks,
+    /// What is accepted.
+    pub version: ProxyVersion,
 }
 
 impl Default for Options {
@@ -60,6 +77,9 @@ impl Default for Options {
             queue_timeout: None,
             patience: Duration::from_millis(100),
             notice_gone: false,
+            trust: Trust::default(),
+            proxy: None,
+            request_ids: true,
             server: "serve".into(),
         }
     }

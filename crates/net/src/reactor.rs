@@ -4,6 +4,8 @@
 //! * [`Reactor::deadline`] says when to turn at the latest,
 //! * [`Reactor::wait`] sleeps and [`Reactor::next`] works: together they are a
 //!   turn ([`crate::Shared::turn`]),
+//! * [`crate::Shared::stir`] and [`Reactor::pull`] are the halves of `next`, for
+//!   drivers whose threads help themselves,
 //! * [`Reactor::handle`] lets other threads in.
 //!
 //! Belongs to one thread; create it after the fork, since an epoll descriptor
@@ -13,10 +15,10 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Poll, Token, Waker};
 use serve_http::{Error, Head, Response, Size};
 use slab::Slab;
 
@@ -26,18 +28,21 @@ use crate::core::{Core, Pending};
 use crate::counters::Counters;
 use crate::gateway::{Exchange, ExchangeId, Sent};
 use crate::handle::Handle;
-use crate::handoff::{HandOff, Put};
+use crate::handoff::Put;
 use crate::listen::{Acceptor, Listener, Local};
 use crate::options::Options;
 
 mod accept;
 mod leaving;
+mod logs;
 mod sharing;
+mod sleep;
+mod taking;
 
 pub use sharing::Heirs;
+pub(crate) use sleep::Sleeper;
+use sleep::{EVENTS, Sleep};
 
-/// Events taken from the kernel at once.
-const EVENTS: usize = 256;
 /// Connections accepted before the others are looked at again.
 const ACCEPTS: usize = 16;
 
@@ -50,8 +55,13 @@ const LISTENERS: usize = usize::MAX - 3;
 /// See the module's description.
 pub struct Reactor {
     core: Core,
-    poll: Poll,
-    events: Events,
+    /// Taken out while somebody sleeps.
+    sleeper: Option<Box<Sleeper>>,
+    sleep: Sleep,
+    /// Of the poller.
+    fd: RawFd,
+    /// Whether other threads pull the requests: none of them is a reason to turn.
+    pub(crate) pulled: bool,
     /// Events taken and not yet worked on, the last first.
     pending: Vec<Pending>,
     conns: Slab<Conn>,
@@ -125,8 +135,10 @@ impl Reactor {
         }
         Ok(Self {
             core: Core::new(options, access, poll.registry().try_clone()?),
-            poll,
-            events: Events::with_capacity(EVENTS),
+            fd: poll.as_raw_fd(),
+            sleeper: Some(Sleeper::new(poll)),
+            sleep: Sleep::No,
+            pulled: false,
             pending: Vec::with_capacity(EVENTS),
             conns: Slab::new(),
             serial: 0,
@@ -147,16 +159,7 @@ impl Reactor {
 
     /// Readable when there is something to do (an epoll descriptor).
     pub fn fd(&self) -> RawFd {
-        self.poll.as_raw_fd()
-    }
-
-    /// When the next turn must be at the latest; the past means now.
-    pub fn deadline(&self) -> Option<Instant> {
-        if self.busy() {
-            return Some(self.core.now);
-        }
-        let shared = self.core.hand_off.as_ref().and_then(HandOff::due);
-        [self.core.timers.next(), self.accept_again, shared].into_iter().flatten().min()
+        self.fd
     }
 
     /// A way in for other threads.
@@ -171,32 +174,12 @@ impl Reactor {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub fn watch(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), WATCH, Interest::READABLE)
+        self.core.registry.register(&mut SourceFd(&fd.as_raw_fd()), WATCH, Interest::READABLE)
     }
 
     /// Whether a watched descriptor has woken the loop since the last call.
     pub fn take_watched(&mut self) -> bool {
         std::mem::take(&mut self.watched)
-    }
-
-    /// Sleeps until an event, the deadline, `limit` or a signal.
-    ///
-    /// # Errors
-    /// Those of epoll_wait(2); a signal is none.
-    pub fn wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
-        let left = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
-        let limit = [left, limit].into_iter().flatten().min();
-        self.accepts = ACCEPTS;
-        self.core.turn();
-        let polled = self.poll.poll(&mut self.events, limit);
-        self.core.tick();
-        self.pending.extend(self.core.again.drain(..).map(Pending::again));
-        match polled {
-            Ok(()) => self.pending.extend(self.events.iter().map(Pending::new)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
     }
 
     /// Works through what [`Reactor::wait`] found until a request is complete;
@@ -209,16 +192,21 @@ impl Reactor {
                 return Some(exchange);
             }
             if !self.step() {
-                self.relieve();
-                self.core.flush_access();
+                self.settled();
                 return None;
             }
         }
     }
 
+    /// All that a wait has found is done.
+    pub(crate) fn settled(&mut self) {
+        self.relieve();
+        self.core.flush_logs();
+    }
+
     /// Looks for one more piece of work, at each source in its turn: when there
     /// is more than can be done, none of them may starve another.
-    fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         for _ in 0..3 {
             self.source = self.source.after();
             let found = match self.source {
@@ -249,7 +237,7 @@ impl Reactor {
             self.event(event);
         }
         self.relieve();
-        self.core.flush_access();
+        self.core.flush_logs();
     }
 
     /// What has happened so far.
@@ -374,7 +362,7 @@ impl Reactor {
     /// Whether there is something to do without an event. A request that must
     /// wait for a slot is nothing: whoever frees the slot turns the loop.
     fn busy(&self) -> bool {
-        (self.has_slot() && !self.core.ready.is_empty())
+        (!self.pulled && self.has_slot() && !self.core.ready.is_empty())
             || !self.pending.is_empty()
             || !self.core.again.is_empty()
             || !self.gone.is_empty()
@@ -389,7 +377,12 @@ impl Reactor {
     }
 
     fn has_slot(&self) -> bool {
-        self.running.len() < self.core.options.slots
+        self.free() > 0
+    }
+
+    /// Slots.
+    fn free(&self) -> usize {
+        self.core.options.slots.saturating_sub(self.running.len())
     }
 
     /// The next request that the application can have now.
@@ -431,7 +424,7 @@ impl Reactor {
         }
     }
 
-    fn expire(&mut self) {
+    pub(crate) fn expire(&mut self) {
         let now = self.core.now;
         if self.accept_again.is_some_and(|at| at <= now) {
             self.accept_again = None;
@@ -464,7 +457,7 @@ impl Reactor {
         act: impl FnOnce(&mut Conn, &mut Core) -> T,
     ) -> T {
         self.core.tick();
-        match self.conns.get_mut(id.key) {
+        let result = match self.conns.get_mut(id.key) {
             Some(conn) if conn.runs(id) => {
                 let result = act(conn, &mut self.core);
                 if conn.phase == Phase::Closed {
@@ -473,7 +466,9 @@ impl Reactor {
                 result
             }
             _ => gone,
-        }
+        };
+        self.rouse();
+        result
     }
 }
 

@@ -100,6 +100,10 @@ impl Stream {
         }
     }
 
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }

@@ -80,6 +80,8 @@ pub(crate) fn built_in<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, Py
         "_config" => include_str!("../../../python/serve/_config.py"),
         "_gevent" => include_str!("../../../python/serve/_gevent.py"),
         "_module" => include_str!("../../../python/serve/_module.py"),
+        "_socket" => include_str!("../../../python/serve/_socket.py"),
+        "_threads" => include_str!("../../../python/serve/_threads.py"),
         "_timeout" => include_str!("../../../python/serve/_timeout.py"),
         _ => include_str!("../../../python/serve/_process.py"),
     };

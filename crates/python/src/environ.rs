@@ -14,9 +14,10 @@ use pyo3::types::{PyDict, PyString};
 use serve_http::{Head, Version};
 use serve_net::{Exchange, Listener, Peer};
 
-use crate::drive::Options;
+use crate::drive::{Driver, Options};
 use crate::input::Input;
 use crate::latin1::decode;
+use crate::seen;
 
 /// Header names remembered; a client may invent more, they are made anew.
 const NAMES: usize = 256;
@@ -153,6 +154,7 @@ impl Environs {
         }
         self.set_peer(&environ, exchange.peer)?;
         self.set_fields(&environ, head)?;
+        seen::apply(&environ, &exchange.seen)?;
         let body = std::mem::replace(&mut exchange.body, serve_net::Body::Memory(Vec::new()));
         if let serve_http::Framing::Chunked = head.framing() {
             // The body is whole: its length is known, whatever framing it had.
@@ -190,6 +192,9 @@ impl Environs {
             }
         };
         environ.set_item(intern!(py, "REMOTE_ADDR"), ip)?;
+        if address.port() == 0 {
+            return Ok(()); // A proxy did not say.
+        }
         let mut digits = itoa::Buffer::new();
         environ.set_item(intern!(py, "REMOTE_PORT"), digits.format(address.port()))
     }
@@ -281,7 +286,7 @@ fn template<'py>(
     environ.set_item("wsgi.version", (1, 0))?;
     environ.set_item("wsgi.url_scheme", "http")?;
     environ.set_item("wsgi.errors", py.import("sys")?.getattr("stderr")?)?;
-    environ.set_item("wsgi.multithread", options.multithread)?;
+    environ.set_item("wsgi.multithread", options.driver != Driver::Sync)?;
     environ.set_item("wsgi.multiprocess", options.multiprocess)?;
     environ.set_item("wsgi.run_once", false)?;
     environ.set_item("wsgi.input_terminated", true)?;

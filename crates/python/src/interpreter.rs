@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::module;
+use crate::{module, process};
 
 /// Which `python` the embedded interpreter takes itself for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,8 +182,15 @@ impl Interpreter {
     }
 
     /// Ends it as a script's end does: threads joined, `atexit` called, streams
-    /// flushed.
+    /// flushed. With threads that do not end, as much of that as can be; they
+    /// stop where they next want the GIL, which this thread keeps.
     pub fn finish(self) {
+        if let Some(ended) = self.enter(process::end_running) {
+            if let Err(error) = ended {
+                log::warn!("the interpreter's end: {error}");
+            }
+            return;
+        }
         if !self.is_ours {
             return;
         }

@@ -9,6 +9,7 @@
 
 mod alarm;
 mod app;
+mod detach;
 mod drive;
 mod environ;
 mod errors;
@@ -17,9 +18,11 @@ mod input;
 mod interpreter;
 mod latin1;
 mod module;
+mod noted;
 mod process;
 mod request;
 mod respond;
+mod seen;
 mod timeout;
 
 pub use app::{App, Refusal, evaluate_file, evaluate_module, insert_directories, load};

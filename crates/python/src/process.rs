@@ -1,6 +1,8 @@
 //! What a mold and a worker arrange in their interpreter: hooks around a fork,
 //! guarded signals, crash reports.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
@@ -66,6 +68,24 @@ pub fn prepare_worker(py: Python<'_>) -> Result<(), Refusal> {
         module.getattr(function).and_then(|f| f.call0()).map_err(|error| broken(&error))?;
     }
     Ok(())
+}
+
+/// Whether threads of Python's are in the application and will not come back.
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// The interpreter must not be finalised: threads that cannot be waited for run
+/// in it.
+pub(crate) fn keep_running() {
+    RUNNING.store(true, Ordering::SeqCst);
+}
+
+/// What can be done in place of finalising: `atexit` and the streams.
+pub(crate) fn end_running(py: Python<'_>) -> Option<PyResult<()>> {
+    RUNNING.load(Ordering::SeqCst).then(|| {
+        let module = built_in(py, "_process")
+            .map_err(|refusal| pyo3::exceptions::PyRuntimeError::new_err(refusal.message))?;
+        module.getattr("end_beside_threads")?.call0().map(drop)
+    })
 }
 
 /// An application loaded before the workers are forked.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyAssertionError, PyTypeError};
+use pyo3::exceptions::{PyAssertionError, PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -12,10 +12,12 @@ use serve_http::{Response, Size};
 use serve_net::{Exchange, ExchangeId, Peer, Sent, Shared};
 
 use crate::app::App;
+use crate::detach::Detachable;
 use crate::drive::{Host, Options};
 use crate::environ::Environs;
 use crate::errors::trace;
 use crate::file::FileWrapper;
+use crate::noted::Noted;
 use crate::request::{Stage, StartResponse};
 use crate::timeout;
 
@@ -31,6 +33,7 @@ pub(crate) struct Bridge {
     /// Those nobody is using. Making an environ may run code of Python's, and so
     /// another flow: a lock held meanwhile could wait for itself.
     environs: Mutex<Vec<Environs>>,
+    noted: Noted,
 }
 
 /// What one flow keeps from a call to its next one.
@@ -63,6 +66,8 @@ struct Call<'a, 'py> {
     environ: Bound<'py, PyDict>,
     start: Bound<'py, StartResponse>,
     peer: Peer,
+    detachable: Option<Detachable<'py>>,
+    noted: &'a Noted,
 }
 
 impl Bridge {
@@ -76,7 +81,8 @@ impl Bridge {
         let more = timeout::environ(py, host.clone())?;
         let environs = Mutex::new(vec![Environs::new(py, options, &more)?]);
         let (options, more) = (options.clone(), more.unbind());
-        Ok(Self { app, reactor, host, options, more, environs })
+        let noted = Noted::new(py, &reactor);
+        Ok(Self { app, reactor, host, options, more, environs, noted })
     }
 
     fn environs(&self) -> MutexGuard<'_, Vec<Environs>> {
@@ -95,9 +101,13 @@ impl Bridge {
             Ok(environs) => environs,
             Err(error) => return Some(Err(error)),
         };
-        let reactor = self.reactor.lock();
-        let made = reactor.head(exchange.id).map(|head| environs.make(py, head, exchange));
-        drop(reactor);
+        // Not under the reactor's lock, for the same reason.
+        let head = self.reactor.lock().take_head(exchange.id);
+        let made = head.map(|head| {
+            let made = environs.make(py, &head, exchange);
+            self.reactor.lock().restore_head(exchange.id, head);
+            made
+        });
         self.environs().push(environs);
         made
     }
@@ -114,13 +124,21 @@ impl Bridge {
                 return self.reactor.lock().fail(id, 500, "the server failed; its log says why");
             }
         };
+        let detachable = match Detachable::offer(&environ, id, &self.reactor, &self.host) {
+            Ok(detachable) => detachable,
+            Err(error) => {
+                log::error!("client={peer}: cannot offer the connection: {error}");
+                return self.reactor.lock().fail(id, 500, "the server failed; its log says why");
+            }
+        };
         let response = std::mem::take(&mut kit.spare);
         let start = StartResponse::new(self.reactor.clone(), self.host.clone(), id, response);
         match Bound::new(py, start) {
             Ok(start) => {
-                let (reactor, host) = (&self.reactor, &*self.host);
-                let call = Call { py, id, reactor, host, environ, start, peer };
+                let (reactor, host, noted) = (&self.reactor, &*self.host, &self.noted);
+                let call = Call { py, id, reactor, host, environ, start, peer, detachable, noted };
                 call.run(self.app.0.bind(py));
+                call.end();
                 kit.spare = call.start.borrow_mut().close();
             }
             Err(error) => {
@@ -133,7 +151,9 @@ impl Bridge {
 
 impl<'py> Call<'_, 'py> {
     fn run(&self, app: &Bound<'py, PyAny>) {
-        let body = match app.call1((&self.environ, &self.start)) {
+        let called = app.call1((&self.environ, &self.start));
+        self.noted.tell(self.reactor, self.id, &self.environ);
+        let body = match called {
             Ok(body) => body,
             Err(error) => return self.failed(Failure::Raised(error)),
         };
@@ -209,6 +229,11 @@ impl<'py> Call<'_, 'py> {
     fn finish(&self) -> Result<(), Failure> {
         let stage = self.start.borrow().stage;
         match stage {
+            // It has answered by itself.
+            Stage::Waiting if self.is_taken() => {
+                self.reactor.lock().fail(self.id, 500, "");
+                Ok(())
+            }
             Stage::Waiting => Err(Failure::Raised(PyAssertionError::new_err(
                 "the application returned without calling start_response",
             ))),
@@ -231,15 +256,41 @@ impl<'py> Call<'_, 'py> {
         self.start.borrow_mut().stage = Stage::Over;
         match failure {
             Failure::Invalid(error) => log::error!("{self}: {error}"),
+            // How an application that has taken the connection ends under gunicorn.
+            Failure::Raised(error)
+                if error.is_instance_of::<PyStopIteration>(self.py) && self.is_taken() =>
+            {
+                self.reactor.lock().fail(self.id, 500, "");
+            }
             // Logged when it was raised, and its client is answered.
             Failure::Raised(error) if self.is_own(&error) => {
                 self.reactor.lock().fail(self.id, 504, "");
             }
             Failure::Raised(error) => {
-                log::error!("{self}: the application raised\n{}", trace(self.py, &error));
+                let (id, account) = (self.name(), trace(self.py, &error));
+                log::error!("{self}: the application raised{id}\n{account}");
                 let mut reactor = self.reactor.lock();
                 reactor.fail(self.id, 500, "the application failed; the server's log says why");
             }
+        }
+    }
+
+    fn is_taken(&self) -> bool {
+        self.detachable.as_ref().is_some_and(Detachable::is_taken)
+    }
+
+    /// Nothing more is sent, also where the application has the connection.
+    fn end(&self) {
+        if let Some(Err(error)) = self.detachable.as_ref().map(Detachable::over) {
+            log::error!("{self}: the connection that was taken: {error}");
+        }
+    }
+
+    /// ` id=…`, by which other logs know the request; if it has a name.
+    fn name(&self) -> String {
+        match self.environ.get_item("HTTP_X_REQUEST_ID") {
+            Ok(Some(id)) => format!(" id={}", id.to_string().escape_debug()),
+            _ => String::new(),
         }
     }
 

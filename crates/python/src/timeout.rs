@@ -56,8 +56,8 @@ pub(crate) fn wakeup(py: Python<'_>) -> Result<UnixStream, String> {
     told.map(|_| read).map_err(|error| failed(error.to_string()))
 }
 
-/// Makes this thread, the interpreter's main one, hear the alarm. `is_due` says
-/// whether the request that runs when it does is to be ended.
+/// Makes this thread, the interpreter's main one, hear the alarm: then it raises
+/// `RequestTimeout` in what it runs, if `is_due` says so.
 ///
 /// # Errors
 /// A sentence.

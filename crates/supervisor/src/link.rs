@@ -282,6 +282,8 @@ fn fork_again(blocked: &Blocked) {
 pub enum Reason {
     /// It has served as many requests as it should.
     Requests,
+    /// A request whose time is over does not end.
+    Stuck,
     /// It has a reason of its own.
     Other,
 }
@@ -290,6 +292,7 @@ impl Reason {
     fn byte(self) -> u8 {
         match self {
             Self::Requests => b'N',
+            Self::Stuck => b'S',
             Self::Other => b'O',
         }
     }
@@ -297,6 +300,7 @@ impl Reason {
     pub(crate) fn from_byte(byte: u8) -> Self {
         match byte {
             b'N' => Self::Requests,
+            b'S' => Self::Stuck,
             _ => Self::Other,
         }
     }
@@ -306,6 +310,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Requests => "it has served its requests (max-requests)",
+            Self::Stuck => "a request does not end although its time is over",
             Self::Other => "it asks for it",
         })
     }

@@ -357,6 +357,7 @@ impl<'a> Master<'a> {
             Action::Reloading => self.notify.reloading(monotonic_ms()),
             Action::Steady { generation, workers } => {
                 self.notify.ready(&format!("gen={generation} serves, workers={workers}"));
+                self.site.steady(workers);
             }
             Action::Draining => {
                 self.say_goodbye();

@@ -127,6 +127,8 @@ pub trait Site {
     fn reopen_logs(&mut self);
     /// The first worker ever is ready; after the first `settled`.
     fn serving(&mut self);
+    /// No reload is on its way, and so many workers are wanted.
+    fn steady(&mut self, _workers: u16) {}
     /// TERM was heard, and [`Plan::drain_delay`] begins: readiness has to say no from now on, and
     /// nothing else changes yet.
     fn draining(&mut self) {}

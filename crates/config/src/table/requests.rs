@@ -1,6 +1,6 @@
-//! The rows about what a request may cost, and what is told of it: timeouts, limits, logs.
+//! The rows about what a request may cost: timeouts and limits.
 
-use super::{ABOVE_ZERO, FROM_ZERO, LIMITS, LOGS, Row, TIMEOUTS};
+use super::{ABOVE_ZERO, FROM_ZERO, LIMITS, Row, TIMEOUTS};
 use crate::kind::Kind;
 
 pub(super) const ROWS: &[Row] = &[
@@ -198,47 +198,5 @@ pub(super) const ROWS: &[Row] = &[
             and `Retry-After`, and does not reach it. The time begins with its last byte; on a \
             unix socket not before its connection is accepted. 0 means unlimited.",
         gunicorn: "gunicorn does not have it.",
-    },
-    Row {
-        name: "accesslog",
-        flags: &["--access-logfile"],
-        platform_variable: None,
-        value: "FILE",
-        kind: Kind::Text,
-        default: None,
-        group: LOGS,
-        summary: "Log each request to this file; - is stdout",
-        details: "One line per request, in the combined format. `-` is the standard output. When it is \
-            not set, requests are not logged.",
-        gunicorn: "",
-    },
-    Row {
-        name: "errorlog",
-        flags: &["--error-logfile", "--log-file"],
-        platform_variable: None,
-        value: "FILE",
-        kind: Kind::Text,
-        default: Some("-"),
-        group: LOGS,
-        summary: "Log the server's messages to this file; - is stderr",
-        details: "Where the server says what happens: start and stop, workers, errors. `-` is the \
-            standard error.",
-        gunicorn: "",
-    },
-    Row {
-        name: "loglevel",
-        flags: &["--log-level"],
-        platform_variable: None,
-        value: "LEVEL",
-        kind: Kind::Choice {
-            names: &["trace", "debug", "info", "warning", "error", "critical"],
-            later: &[],
-        },
-        default: Some("info"),
-        group: LOGS,
-        summary: "trace, debug, info, warning, error or critical",
-        details: "Messages of this level and above are logged: `trace` is everything, `critical` is \
-            almost nothing. Upper and lower case are the same.",
-        gunicorn: "gunicorn does not have `trace`.",
     },
 ];

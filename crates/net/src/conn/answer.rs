@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 
 use serve_http::{Keep, Response, Size, Version};
 
-use super::{Conn, Input, LINGER, LINGER_PAUSE, Last, Logged, Phase};
+use super::{Conn, Input, LINGER, LINGER_PAUSE, Last, Phase};
 use crate::body::Spool;
 use crate::core::Core;
 use crate::gateway::Sent;
@@ -67,6 +67,7 @@ impl Conn {
         size: Size,
         head: &mut Vec<u8>,
     ) -> Result<(), serve_http::Error> {
+        self.note_response(core, response);
         if !core.keeps_alive() {
             self.http.close_after();
         }
@@ -186,23 +187,12 @@ impl Conn {
         }
     }
 
-    /// One line for this exchange, once.
-    pub(super) fn log(&mut self, core: &mut Core) {
-        if let (Some(access), Logged::No) = (&mut core.access, self.logged) {
-            let http = &self.http;
-            let (status, bytes) = (http.status(), http.sent_body());
-            access.line(self.peer, core.clock.local(), http.head(), status, bytes);
-        }
-        self.logged = Logged::Yes;
-    }
-
     /// Everything is written: the next request, or the end. The caller pumps:
     /// it may be inside a read already.
     fn written(&mut self, core: &mut Core) {
         self.deadline.clear();
         match self.last {
             Last::Next if self.http.is_done() && self.http.keep() == Keep::Alive => {
-                self.logged = Logged::No;
                 match self.http.next_cycle() {
                     Ok(()) => self.phase = Phase::Idle,
                     Err(_) => self.close(core),

@@ -1,7 +1,9 @@
 //! A connection moves to another worker: between two requests, or with a
-//! complete one that the application has not seen.
+//! complete one that the application has not seen. Or the application itself
+//! takes it over.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use mio::unix::SourceFd;
@@ -73,7 +75,8 @@ impl Conn {
 
     fn put_with(&mut self, core: &mut Core, request: &[&[u8]], wait: Wait) -> Put {
         let Some(hand_off) = &core.hand_off else { return Put::Stays };
-        let mut parts = request.to_vec();
+        let mut parts = vec![self.introduction.words()];
+        parts.extend(request);
         parts.push(&self.input);
         let len: usize = parts.iter().map(|part| part.len()).sum();
         if len > MOST || !self.out.is_empty() {
@@ -86,17 +89,33 @@ impl Conn {
         let fd = self.stream.raw_fd();
         let put = hand_off.put(fd, &parts, wait);
         if put == Put::Done {
-            // The poller knows the socket, which lives on in another process: it
-            // would go on reporting it here, under a key that may be another's.
-            if self.registered
-                && let Err(error) = core.registry.deregister(&mut SourceFd(&fd))
-            {
-                log::debug!("epoll_ctl: {error}");
-            }
+            self.forget(core);
             core.counters.handed_over += 1;
-            self.phase = Phase::Closed;
-            self.deadline.clear();
         }
         put
+    }
+
+    /// The application takes the connection over, in the middle of an exchange.
+    /// It answers itself: with 101, if it does what such a thing is for.
+    pub(crate) fn leave(&mut self, core: &mut Core) {
+        self.log_as(core, 101);
+        self.forget(core);
+    }
+
+    /// The socket, and what was received after the current request.
+    pub(crate) fn into_parts(self) -> (OwnedFd, Vec<u8>) {
+        (self.stream.into_fd(), self.input)
+    }
+
+    /// The poller knows the socket, which lives on in other hands: it would go on
+    /// reporting it here, under a key that may be another's.
+    fn forget(&mut self, core: &mut Core) {
+        if self.registered
+            && let Err(error) = core.registry.deregister(&mut SourceFd(&self.stream.raw_fd()))
+        {
+            log::debug!("epoll_ctl: {error}");
+        }
+        self.phase = Phase::Closed;
+        self.deadline.clear();
     }
 }

@@ -15,6 +15,7 @@ impl Conn {
     /// The request is complete since then, and waits for the application.
     pub(super) fn wait(&mut self, core: &mut Core, since: Instant) {
         self.phase = Phase::Waiting { since };
+        self.record.whole(since);
         if let Some(timeout) = core.options.queue_timeout {
             self.arm(core, Timer::Queue, since + timeout);
         }
@@ -46,6 +47,7 @@ impl Conn {
             core.counters.abandoned += 1;
             self.close(core);
         } else {
+            self.record.run(core.now);
             self.phase = Phase::Running;
         }
     }

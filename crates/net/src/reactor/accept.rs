@@ -135,7 +135,7 @@ impl Reactor {
         let Some(acceptor) = door.acceptor.take() else { return };
         // Closing is not enough: other processes hold the same socket open, and
         // while they do the poller would go on reporting it.
-        if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&acceptor.raw_fd())) {
+        if let Err(error) = self.core.registry.deregister(&mut SourceFd(&acceptor.raw_fd())) {
             log::debug!("epoll_ctl: {error}");
         }
     }

@@ -2,7 +2,6 @@
 //! it has no slot for, takes those that others have put, and leaves its own to
 //! its heirs when it drains.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -40,14 +39,14 @@ impl Reactor {
     pub fn share(&mut self, put: OwnedFd, take: OwnedFd, company: Company) -> io::Result<()> {
         let hand_off = HandOff::new(put, take, company);
         let fd = hand_off.take_fd();
-        self.poll.registry().register(&mut SourceFd(&fd), TAKE, Interest::READABLE)?;
+        self.core.registry.register(&mut SourceFd(&fd), TAKE, Interest::READABLE)?;
         self.core.hand_off = Some(hand_off);
         Ok(())
     }
 
-    /// Puts the complete requests that wait here, the oldest first. What cannot
-    /// move, or finds no room, stays. [`Reactor::settle`] does so while no slot
-    /// is free.
+    /// Puts the complete requests that have to wait here, the oldest first. What
+    /// cannot move, or finds no room, stays. [`Reactor::settle`] does so while
+    /// there are more requests than free slots.
     pub fn offload(&mut self) {
         let company = self.core.hand_off.as_ref().map_or(Company::None, |pair| pair.company);
         let anybody = match self.core.drain {
@@ -57,18 +56,18 @@ impl Reactor {
         if !anybody {
             return;
         }
-        let mut kept = VecDeque::new();
+        let first = self.free().min(self.core.ready.len());
+        let mut waiting = self.core.ready.split_off(first);
         let mut put = Put::Done;
         while put != Put::Full
-            && let Some(exchange) = self.core.ready.pop_front()
+            && let Some(exchange) = waiting.pop_front()
         {
             put = self.move_away(exchange.id.key, |conn, core| conn.put_request(core, &exchange));
             if put != Put::Done {
-                kept.push_back(exchange);
+                self.core.ready.push_back(exchange);
             }
         }
-        kept.append(&mut self.core.ready);
-        self.core.ready = kept;
+        self.core.ready.append(&mut waiting);
         if put == Put::Full {
             self.put_again();
         }
@@ -101,15 +100,6 @@ impl Reactor {
         for (_, conn) in &mut self.conns {
             conn.drain(&mut self.core, idle_until);
         }
-    }
-
-    /// Whether a drain has come to its end.
-    pub fn is_drained(&self) -> bool {
-        self.core.drain != Drain::No
-            && self.doors.iter().all(|door| door.acceptor.is_none())
-            && self.core.hand_off.as_ref().is_none_or(|pair| pair.inflow == Inflow::Shut)
-            && self.conns.is_empty()
-            && self.running.is_empty()
     }
 
     /// Takes one connection that another worker has put; false when there is
@@ -177,9 +167,11 @@ impl Reactor {
             }
             None => false,
         };
-        if !self.has_slot() {
+        if self.core.ready.len() > self.free() {
             self.offload();
             self.shed();
+        }
+        if !self.has_slot() {
             self.shed_put();
         } else if let Some(hand_off) = &mut self.core.hand_off {
             hand_off.look_again = None;
@@ -224,6 +216,7 @@ impl Reactor {
     /// The last to come are the first to be refused.
     fn shed(&mut self) {
         let Some(limit) = self.core.options.queue_limit else { return };
+        let limit = limit.saturating_add(self.free());
         while self.core.ready.len() > limit
             && let Some(exchange) = self.core.ready.pop_back()
         {

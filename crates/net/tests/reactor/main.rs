@@ -6,6 +6,7 @@
 //! was quick.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod apart;
 mod rig;
 
 mod answering;

@@ -129,6 +129,10 @@ fn a_request_whose_client_has_given_up_is_not_run() {
     }
     assert_eq!(seen, [b"/2", b"/3"]);
     assert_eq!(rig.reactor().counters().abandoned, 2);
+    rig.calm();
+    let gone = |line: &String| line.ends_with("HTTP/1.1\" 499 0");
+    let lines = rig.log.requests().into_iter().filter(gone).count();
+    assert_eq!(lines as u64, rig.reactor().counters().abandoned);
     drop(running);
 }
 

@@ -26,6 +26,9 @@ pub(crate) trait Host: Send + Sync {
         self.is_overdue(id)
             && timeout::exception(py).is_ok_and(|timeout| error.is_instance(py, &timeout))
     }
+    /// The application has taken the connection of `id` over: there is nobody left
+    /// whom an answer in its place could reach.
+    fn detached(&self, _: ExchangeId) {}
 
     /// From now on the request that calls has `more` time; too late once its
     /// time is over.

@@ -4,7 +4,9 @@ mod greenlets;
 mod host;
 mod orders;
 mod relay;
+mod running;
 mod sync;
+mod threads;
 mod watch;
 
 use std::sync::Arc;
@@ -20,15 +22,6 @@ pub use greenlets::{forked, has_gevent, patch};
 pub(crate) use host::Host;
 pub use orders::{Control, Order};
 
-/// Who drives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
-    /// The main thread, which runs one request at a time.
-    Sync,
-    /// gevent's hub, with a greenlet for each request.
-    Greenlets,
-}
-
 /// What a driver needs besides the application.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -36,8 +29,6 @@ pub struct Options {
     pub driver: Driver,
     /// The listeners, in the reactor's order.
     pub origins: Vec<Origin>,
-    /// `wsgi.multithread`.
-    pub multithread: bool,
     /// `wsgi.multiprocess`.
     pub multiprocess: bool,
     /// `SERVER_SOFTWARE`.
@@ -56,6 +47,23 @@ pub struct Options {
     pub worker: String,
 }
 
+/// Who drives, and where the application runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// The main thread, which runs one request at a time.
+    Sync,
+    /// gevent's hub, with a greenlet for each request.
+    Greenlets,
+    /// A thread of its own; the application runs on so many threads at most, each with a stack of so many bytes if that is
+    /// not left to the system.
+    Threads {
+        /// At least one.
+        count: usize,
+        /// See above.
+        stack: Option<usize>,
+    },
+}
+
 /// Serves until told to stop.
 ///
 /// # Errors
@@ -71,5 +79,9 @@ pub fn run(
     match options.driver {
         Driver::Sync => sync::run(py, app, reactor, options, board, control),
         Driver::Greenlets => greenlets::run(py, app, reactor, options, board, control),
+        Driver::Threads { count, stack } => {
+            let size = threads::Size { count, stack };
+            threads::run(py, app, reactor, options, size, board, control)
+        }
     }
 }

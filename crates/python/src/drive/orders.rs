@@ -31,6 +31,8 @@ pub trait Control: Send {
     fn ready(&mut self);
     /// It is time for a successor. The worker serves on until it is told to stop.
     fn tired(&mut self);
+    /// The same, because a request whose time is over does not end.
+    fn stuck(&mut self);
 }
 
 /// The master's orders, carried out by whichever thread hears them.

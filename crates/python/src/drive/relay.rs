@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use serve_net::{Reactor, Shared};
 
 use super::orders::Orders;
-use super::watch::{Look, Patience, Running, Watch};
+use super::running::{Limit, Running};
+use super::watch::{Look, Watch};
 use crate::alarm::Alarm;
 
 /// How often the relay looks, and what a request may take unnoticed.
@@ -41,13 +42,6 @@ pub(crate) struct Relay<'a, 'c> {
     pub(crate) worker: &'a str,
 }
 
-/// How long the application may have a request, and which setting says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limit {
-    pub(crate) after: Duration,
-    pub(crate) setting: &'static str,
-}
-
 /// What the relay knows of the request that runs.
 struct Known {
     number: u64,
@@ -64,12 +58,7 @@ impl Known {
     }
 
     fn note(&mut self, reactor: &Reactor, running: &Running) {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
-        if self.request.is_none()
-            && let Some(head) = reactor.head(running.exchange)
-        {
-            self.request = Some(format!("{} {}", text(head.method()), text(head.path())));
-        }
+        self.request = self.request.take().or_else(|| running.describe(reactor));
     }
 }
 
@@ -130,14 +119,8 @@ impl Relay<'_, '_> {
     }
 
     fn left(&self, running: &Running, since: Instant) -> Option<Duration> {
-        let deadline = self.deadline(running, since)?;
-        let lasts = running.patience == Patience::Lasts && running.paused.is_none();
-        lasts.then(|| deadline.saturating_duration_since(Instant::now()))
-    }
-
-    fn deadline(&self, running: &Running, since: Instant) -> Option<Instant> {
-        let end = running.extended.or_else(|| since.checked_add(self.limit?.after));
-        end?.checked_add(running.waited)
+        let deadline = running.deadline(since, self.limit)?;
+        running.is_timed().then(|| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// One sleep and one step with the reactor in the main thread's place; false
@@ -169,7 +152,7 @@ impl Relay<'_, '_> {
         known.note(&reactor, running);
         // Nobody to answer: most likely the application has, just now.
         let is_answered = reactor.head(running.exchange).is_none();
-        let overtime = self.deadline(running, known.since).map_or(TICK, |at| at.elapsed());
+        let overtime = running.deadline(known.since, self.limit).map_or(TICK, |at| at.elapsed());
         if (is_answered && overtime < CLOSING) || !self.watch.expire(running) {
             return false;
         }
@@ -179,25 +162,12 @@ impl Relay<'_, '_> {
             "client={} was answered in the application's place: {answered:?}",
             running.peer
         );
-        let line = self.line(running, known);
+        let age = known.since.elapsed();
+        let line = running.line(self.worker, known.request.as_deref(), age, self.limit);
         match self.alarm.ring() {
             Ok(stacks) => log::error!("{line}\n{}", stacks.trim_end()),
             Err(error) => log::error!("{line}; no stacks: {error}"),
         }
         true
-    }
-
-    fn line(&self, running: &Running, known: &Known) -> String {
-        let setting = match (running.extended, self.limit) {
-            (None, Some(limit)) => limit.setting,
-            _ => "serve.extend_timeout",
-        };
-        format!(
-            "{} request=\"{}\" client={} age={:.1}s: over its time ({setting}), ended",
-            self.worker,
-            known.request.as_deref().unwrap_or("?"),
-            running.peer,
-            known.since.elapsed().as_secs_f64()
-        )
     }
 }

@@ -7,13 +7,13 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use pyo3::prelude::*;
 use serve_net::{Board, Exchange, Reactor, Shared};
 
 use super::orders::{Control, Orders};
-use super::relay::{Limit, Relay};
+use super::relay::Relay;
+use super::running::Limit;
 use super::watch::Watch;
 use super::{Host, Options};
 use crate::alarm::Blocked;
@@ -72,11 +72,10 @@ pub(super) fn run(
 
 /// With one request at a time, the shorter of the two counts.
 fn limit(options: &Options) -> Option<Limit> {
-    let limit = |after: Option<Duration>, setting| {
-        after.filter(|after| !after.is_zero()).map(|after| Limit { after, setting })
-    };
-    let limits =
-        [limit(options.timeout, "timeout"), limit(options.request_timeout, "request_timeout")];
+    let limits = [
+        Limit::new(options.timeout, "timeout"),
+        Limit::new(options.request_timeout, "request_timeout"),
+    ];
     limits.into_iter().flatten().min_by_key(|limit| limit.after)
 }
 

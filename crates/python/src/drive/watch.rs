@@ -4,47 +4,19 @@
 //! Rules: only the main thread begins and ends a request. Only the relay makes
 //! it overdue, and once. No other lock is taken while this one is held.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use serve_net::{Board, Exchange, ExchangeId, Peer, Sent, Shared};
+use serve_net::{Board, Exchange, ExchangeId, Sent, Shared};
 
 use super::Host;
+use super::running::{LONGEST, Patience, Running};
 
 /// Ticks without a request after which the relay sleeps until there is one.
 const IDLE_TICKS: u32 = 20;
-
-/// The longest extension, as the longest timeout: a year.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// The request that the application has.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Running {
-    /// Counts the requests of this worker.
-    pub(crate) number: u64,
-    pub(crate) exchange: ExchangeId,
-    pub(crate) peer: Peer,
-    /// What the application has asked for instead of the timeout.
-    pub(crate) extended: Option<Instant>,
-    pub(crate) patience: Patience,
-    /// Since when it waits for its client to read.
-    pub(crate) paused: Option<Instant>,
-    /// How long it has waited before; that does not count.
-    pub(crate) waited: Duration,
-}
-
-/// Whether a request may go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    Lasts,
-    /// The client has its 504; the application has not been told.
-    Over,
-    /// `RequestTimeout` was raised.
-    Raised,
-}
 
 /// What the relay finds.
 #[derive(Debug)]
@@ -102,15 +74,7 @@ impl Watch {
     pub(crate) fn begin(&self, exchange: &Exchange) -> u64 {
         let mut state = self.state();
         state.number += 1;
-        state.running = Some(Running {
-            number: state.number,
-            exchange: exchange.id,
-            peer: exchange.peer,
-            extended: None,
-            patience: Patience::Lasts,
-            paused: None,
-            waited: Duration::ZERO,
-        });
+        state.running = Some(Running::new(state.number, exchange));
         if state.relay == Relay::Parked {
             state.relay = Relay::Awake;
             self.unpark();
@@ -127,21 +91,14 @@ impl Watch {
     /// The signal that asks for it may come late: the request it was meant for
     /// must be the one that runs.
     pub(crate) fn claim(&self) -> bool {
-        let mut state = self.state();
-        match &mut state.running {
-            Some(running) if running.patience == Patience::Over => {
-                running.patience = Patience::Raised;
-                true
-            }
-            _ => false,
-        }
+        self.state().running.as_mut().is_some_and(Running::claim)
     }
 
     /// The application waits for its client, which the write timeout is for: its
     /// own time stands still, and it is not stuck.
     fn pause(&self) {
         if let Some(running) = &mut self.state().running {
-            running.paused = Some(Instant::now());
+            running.pause();
         }
         self.board.asleep();
     }
@@ -149,10 +106,8 @@ impl Watch {
     /// The client has read.
     fn resume(&self) {
         self.board.awake();
-        if let Some(running) = &mut self.state().running
-            && let Some(paused) = running.paused.take()
-        {
-            running.waited += paused.elapsed();
+        if let Some(running) = &mut self.state().running {
+            running.resume();
         }
     }
 
@@ -197,17 +152,7 @@ impl Watch {
     /// The time of request `number` is over; false when it has ended meanwhile,
     /// or got more time.
     pub(crate) fn expire(&self, running: &Running) -> bool {
-        let mut state = self.state();
-        match &mut state.running {
-            Some(now)
-                if (now.number, now.extended) == (running.number, running.extended)
-                    && (now.paused, now.waited) == (None, running.waited) =>
-            {
-                now.patience = Patience::Over;
-                true
-            }
-            _ => false,
-        }
+        self.state().running.as_mut().is_some_and(|now| now.expire(running))
     }
 }
 
@@ -235,13 +180,20 @@ impl Host for Watch {
         self.state().running.is_some_and(|running| running.patience != Patience::Lasts)
     }
 
+    fn detached(&self, _: ExchangeId) {
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            log::warn!(
+                "a request has taken its connection over (WebSocket), and a sync worker serves \
+                 nobody else until it ends, nor for longer than `timeout`: use the class threads"
+            );
+        });
+    }
+
     fn extend(&self, more: Duration) {
         let more = more.min(LONGEST);
-        match &mut self.state().running {
-            Some(running) if running.patience == Patience::Lasts => {
-                running.extended = Some(Instant::now() + more);
-            }
-            _ => return,
+        if !self.state().running.as_mut().is_some_and(|running| running.extend(more)) {
+            return;
         }
         self.board.extend(more.saturating_sub(self.timeout));
         // The relay may be asleep until the old end, and the new one be sooner.
@@ -252,7 +204,7 @@ impl Host for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serve_net::{Body, NoBoard, Options, Reactor};
+    use serve_net::{Body, NoBoard, Options, Peer, Reactor, Seen};
 
     /// What a worker's watcher is told.
     #[derive(Default)]
@@ -281,6 +233,7 @@ mod tests {
             id: ExchangeId::default(),
             body: Body::Memory(Vec::new()),
             peer: Peer::Unix,
+            seen: Arc::new(Seen::of(Peer::Unix)),
             listener: 0,
         };
         watch.begin(&exchange);

@@ -143,6 +143,10 @@ impl Table {
         if now != old {
             self.tell(Some(id), News::Workers { now, before: Some(old) });
         }
+        // During a reload it is told when that is over.
+        if self.current == Some(id) {
+            self.steady(id);
+        }
     }
 
     pub(super) fn worker_ids(&self) -> Vec<WorkerId> {

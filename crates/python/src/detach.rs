@@ -1,0 +1,69 @@
+//! A connection that the application takes over, for WebSockets under WSGI: the
+//! environ of a request that asks for another protocol holds its socket, under
+//! the names that libraries look for.
+
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::Arc;
+
+use pyo3::exceptions::PyConnectionAbortedError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyCFunction, PyDict, PyModule};
+use serve_net::{ExchangeId, Shared};
+
+use crate::app::built_in;
+use crate::drive::Host;
+
+static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+/// A connection that the application may take.
+pub(crate) struct Detachable<'py>(Bound<'py, PyAny>);
+
+impl<'py> Detachable<'py> {
+    /// Puts it into the environ, if the request asks for another protocol.
+    pub(crate) fn offer(
+        environ: &Bound<'py, PyDict>,
+        id: ExchangeId,
+        reactor: &Shared,
+        host: &Arc<dyn Host>,
+    ) -> PyResult<Option<Self>> {
+        let py = environ.py();
+        if !environ.contains(intern!(py, "HTTP_UPGRADE"))? {
+            return Ok(None);
+        }
+        let (reactor, host) = (reactor.clone(), host.clone());
+        let take = PyCFunction::new_closure(py, None, None, move |args, _| {
+            let py = args.py();
+            let detached = reactor.lock().detach(id);
+            let Some((fd, early)) = detached else {
+                return Err(PyConnectionAbortedError::new_err("the request has its response"));
+            };
+            host.detached(id);
+            Ok((OwnedFd::into_raw_fd(fd), PyBytes::new(py, &early).unbind()))
+        })?;
+        let module = MODULE.get_or_try_init(py, || module(py))?.bind(py);
+        let socket = module.getattr(intern!(py, "Connection"))?.call1((take,))?;
+        environ.set_item(intern!(py, "werkzeug.socket"), &socket)?;
+        environ.set_item(intern!(py, "gunicorn.socket"), &socket)?;
+        Ok(Some(Self(socket)))
+    }
+
+    /// Whether the application has taken it.
+    pub(crate) fn is_taken(&self) -> bool {
+        let taken = self.0.getattr(intern!(self.0.py(), "taken"));
+        taken.and_then(|taken| taken.is_truthy()).unwrap_or(false)
+    }
+
+    /// The request has ended, and with it the connection if it was taken.
+    pub(crate) fn over(&self) -> PyResult<()> {
+        self.0.call_method0(intern!(self.0.py(), "over")).map(drop)
+    }
+}
+
+fn module(py: Python<'_>) -> PyResult<Py<PyModule>> {
+    let module = built_in(py, "_socket");
+    module
+        .map(Bound::unbind)
+        .map_err(|refusal| pyo3::exceptions::PyRuntimeError::new_err(refusal.message))
+}

@@ -1,0 +1,175 @@
+//! `-k threads`: the application runs on threads of Python's, and a thread that
+//! never touches Python turns the reactor.
+//!
+//! * The *turner* (`turner.rs`) turns the reactor, carries out orders, and
+//!   watches the requests' time. It never takes the GIL, so neither waits.
+//! * The *pool* (`pool.rs`): threads pull requests from the reactor, run them and
+//!   send the answers themselves.
+//! * The *main thread*, here, stays Python's main thread: it runs the signal
+//!   handlers of the application, starts threads, raises `RequestTimeout` in
+//!   them, and shows by taking the GIL every now and then that it can be had.
+//!
+//! **Rule.** Whoever holds the reactor's lock neither takes the GIL nor runs
+//! Python. So a thread that has the GIL may wait for the lock.
+
+mod pool;
+mod seats;
+mod turner;
+
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyModule};
+use serve_net::{Board, Reactor, Shared};
+
+use super::orders::{Control, Orders};
+use super::running::Limit;
+use super::{Host, Options};
+use crate::alarm::Blocked;
+use crate::app::{App, built_in};
+use crate::respond::Bridge;
+use crate::{process, timeout};
+
+use pool::Pool;
+use seats::Seats;
+use turner::Turner;
+
+/// How large the pool may get.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    pub(super) count: usize,
+    /// Bytes of each thread's stack; `None`: as the system has it.
+    pub(super) stack: Option<usize>,
+}
+
+/// What the main thread is asked to do.
+#[derive(Debug)]
+enum Call {
+    /// Start the thread of this seat.
+    Start(usize),
+    /// Run the application's signal handlers.
+    Signals,
+    /// Show that the GIL can be had.
+    Beat,
+    /// Raise `RequestTimeout` in the request of this number, at this seat.
+    Raise(usize, u64),
+    /// It is over.
+    End(Result<(), String>),
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// A sentence, when the loop cannot go on.
+pub(super) fn run(
+    py: Python<'_>,
+    app: App,
+    mut reactor: Reactor,
+    options: &Options,
+    size: Size,
+    board: Arc<dyn Board>,
+    control: &mut dyn Control,
+) -> Result<(), String> {
+    reactor.set_slots(size.count);
+    let reactor = Shared::apart(reactor);
+    let watch = |fd| reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"));
+    for fd in control.watched() {
+        watch(fd)?;
+    }
+    let wakeup = timeout::wakeup(py)?;
+    watch(wakeup.as_fd())?;
+    let seats = Arc::new(Seats::new(reactor.clone(), size.count));
+    let host: Arc<dyn Host> = seats.clone();
+    let bridge = Bridge::new(py, app, reactor.clone(), options, host);
+    let bridge = bridge.map_err(|error| error.to_string())?;
+    let (caller, calls) = channel();
+    let pool = Pool::new(bridge, seats, board, size.count, options.tired_after, caller.clone());
+    let module = built_in(py, "_threads").map_err(|refusal| refusal.message)?;
+    let stack = size.stack.unwrap_or(0);
+    let fits = module.getattr("check").and_then(|check| check.call1((stack,)));
+    fits.map_err(|error| format!("thread_stack_size: {error}"))?;
+    let main =
+        Main { module: module.unbind(), pool: Arc::new(pool), calls: Mutex::new(calls), stack };
+    // The handler in Python has nothing to do: the exception is for another thread.
+    let alarm = timeout::alarm(py, |_| false)?;
+    let turner = Turner {
+        pool: main.pool.clone(),
+        orders: &Orders::new(control, wakeup, options.idle_grace),
+        alarm,
+        limit: Limit::new(options.request_timeout, "request_timeout"),
+        beat: turner::beat(options.timeout),
+        worker: &options.worker,
+        caller,
+    };
+    thread::scope(|scope| {
+        let orders = turner.orders;
+        // It blocks all signals: Python expects them on its own threads.
+        let blocked = Blocked::all();
+        let thread = thread::Builder::new().name("serve-turner".into());
+        let spawned = thread.spawn_scoped(scope, move || turner.run());
+        drop(blocked);
+        spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
+        orders.control().ready();
+        main.run(py)
+    })
+}
+
+/// The main thread of the worker.
+struct Main {
+    module: Py<PyModule>,
+    pool: Arc<Pool>,
+    /// Locked by the main thread alone.
+    calls: Mutex<Receiver<Call>>,
+    stack: usize,
+}
+
+impl Main {
+    fn run(self, py: Python<'_>) -> Result<(), String> {
+        let next = || self.calls.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let ended = loop {
+            match py.detach(next) {
+                Ok(Call::Start(seat)) => self.start(py, seat),
+                Ok(Call::Signals) => {
+                    if let Err(error) = py.check_signals() {
+                        log::error!("a signal handler of the application raised: {error}");
+                    }
+                }
+                Ok(Call::Beat) => self.pool.seats.beat(),
+                Ok(Call::Raise(seat, number)) => self.raise(py, seat, number),
+                Ok(Call::End(ended)) => break ended,
+                Err(_) => break Err("the thread that turns the event loop has ended".into()),
+            }
+        };
+        if py.detach(|| self.pool.end()) > 0 {
+            // Finalising the interpreter under a thread that is in the
+            // application would end in a crash.
+            process::keep_running();
+        }
+        ended
+    }
+
+    fn start(&self, py: Python<'_>, seat: usize) {
+        let pool = self.pool.clone();
+        let work = PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
+            pool.work(args.py(), seat);
+            Ok(())
+        });
+        let name = format!("serve-{}", seat + 1);
+        let module = self.module.bind(py);
+        let started = work
+            .and_then(|work| module.getattr("start")?.call1((name, work, self.stack, seat + 1)));
+        if let Err(error) = started {
+            self.pool.not_started(seat, &error.to_string());
+        }
+    }
+
+    fn raise(&self, py: Python<'_>, seat: usize, number: u64) {
+        match timeout::exception(py) {
+            Ok(exception) => self.pool.seats.raise(seat, number, &exception),
+            Err(error) => log::error!("cannot raise RequestTimeout: {error}"),
+        }
+    }
+}

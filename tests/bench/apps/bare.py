@@ -1,0 +1,66 @@
+"""The applications of the workloads that no framework takes part in."""
+
+import json
+import time
+
+TEXT = [("Content-Type", "text/plain; charset=utf-8")]
+JSON = [("Content-Type", "application/json")]
+
+GREETING = b"Hello, world!\n"
+PROFILE = json.dumps({f"key {n:02}": "x" * 20 for n in range(57)}).encode()  # 2 KB
+ORDER = json.dumps({"items": list(range(200)), "note": "x" * 142}).encode()  # 1 KB
+RECEIPT = b"x" * 10_000
+CHUNK = b"x" * 1000
+CHUNKS = 100
+LARGE = b"x" * 1_000_000
+UPLOAD = b"x" * 20_000_000
+PIECE = 64 * 1024
+SLOW = 0.010  # seconds
+
+
+def with_length(headers, body):
+    return [*headers, ("Content-Length", str(len(body)))]
+
+
+def hello(environ, start_response):
+    start_response("200 OK", with_length(TEXT, GREETING))
+    return [GREETING]
+
+
+def profile(environ, start_response):
+    start_response("200 OK", with_length(JSON, PROFILE))
+    return [PROFILE]
+
+
+def order(environ, start_response):
+    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    assert len(json.loads(body)["items"]) == 200
+    start_response("200 OK", with_length(JSON, RECEIPT))
+    return [RECEIPT]
+
+
+def stream(environ, start_response):
+    start_response("200 OK", TEXT)
+    return (CHUNK for _ in range(CHUNKS))
+
+
+def large(environ, start_response):
+    start_response("200 OK", with_length(TEXT, LARGE))
+    return [LARGE]
+
+
+def upload(environ, start_response):
+    stream, left = environ["wsgi.input"], int(environ["CONTENT_LENGTH"])
+    size = 0
+    while left > size and (piece := stream.read(min(PIECE, left - size))):
+        size += len(piece)
+    answer = str(size).encode()
+    start_response("200 OK", with_length(TEXT, answer))
+    return [answer]
+
+
+def mixed(environ, start_response):
+    """One path waits, as for a database; the other does not."""
+    if environ["PATH_INFO"] == "/slow":
+        time.sleep(SLOW)
+    return hello(environ, start_response)

@@ -1,0 +1,121 @@
+"""Runs one server on one core, under load from another core."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+
+from . import processes, wrk
+from .servers import APPS, ENVIRONMENT
+
+START = 30  # seconds until a server has to answer
+WARM_UP = 1  # seconds
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One round. Microseconds of CPU for each request, milliseconds of latency, MiB of memory."""
+
+    rate: float
+    user: float
+    system: float
+    p50: float
+    p99: float
+    pss: float
+    errors: int
+
+    @property
+    def cpu(self):
+        return self.user + self.system
+
+
+class Failed(Exception):
+    """A server does not do what the workload asks for."""
+
+
+@contextlib.contextmanager
+def started(server, workload, core):
+    """The server in a session of its own; yields its process and its port."""
+    port = free_port()
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as stdin:
+        stdin.write(workload.answer)
+        stdin.seek(0)
+        process = subprocess.Popen(
+            ["taskset", "--cpu-list", str(core), *server.arguments(workload.app, port)],
+            cwd=APPS,
+            env=ENVIRONMENT,
+            stdin=stdin,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            await_listening(process, port)
+            yield process, port
+        except Failed as failed:
+            log.seek(0)
+            end = log.read().decode(errors="replace").strip().splitlines()[-3:]
+            raise Failed("; ".join([f"{server.name}: {failed}", *end])) from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def await_listening(process, port):
+    deadline = time.monotonic() + START
+    while True:
+        if process.poll() is not None:
+            raise Failed(f"ended with exit code {process.returncode}")
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        if time.monotonic() > deadline:
+            raise Failed(f"does not listen after {START} s")
+        time.sleep(0.02)
+
+
+def check(workload, port):
+    """Fast is not enough: every path has to be answered with the right bytes, and twice."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START)
+    for path in 2 * sorted(set(workload.paths)):
+        try:
+            connection.request(workload.method, path, workload.body or None, workload.headers)
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Failed(f"{path} fails: {error!r}") from error
+        if response.status != 200 or body != workload.answer:
+            raise Failed(f"{path} gets {response.status} and {len(body)} bytes, which is wrong")
+    connection.close()
+
+
+def measure(server, workload, seconds, cores):
+    """One round; `cores` are those of the server and of wrk."""
+    with started(server, workload, cores[0]) as (process, port):
+        check(workload, port)
+        wrk.run(workload, port, WARM_UP, cores[1])
+        before = processes.cpu(process.pid)
+        load = wrk.run(workload, port, seconds, cores[1])
+        spent = processes.cpu(process.pid) - before
+        if not load.requests:
+            raise Failed("answers nothing under load")
+        return Sample(
+            rate=load.requests / load.seconds,
+            user=spent.user / load.requests * 1e6,
+            system=spent.system / load.requests * 1e6,
+            p50=load.p50,
+            p99=load.p99,
+            pss=processes.pss(process.pid),
+            errors=load.errors,
+        )

@@ -1,0 +1,137 @@
+"""WebSockets under WSGI: the application takes its connection over, as the ecosystem does it."""
+
+import socket
+
+import pytest
+from harness import read_all
+from simple_websocket import Client, ConnectionClosed
+
+pytestmark = pytest.mark.every_class
+
+FLASK_SOCK = """
+    from flask import Flask
+    from flask_sock import Sock
+
+    app = Flask(__name__)
+    app.config["SOCK_SERVER_OPTIONS"] = {"ping_interval": 25}
+    sock = Sock(app)
+
+    @app.route("/")
+    def index():
+        return "index"
+
+    @sock.route("/echo")
+    def echo(ws):
+        while (text := ws.receive()) != "bye":
+            ws.send(text.upper())
+"""
+
+#: Takes the connection at /take, and only shows it elsewhere.
+RAW = """
+    import socket
+
+    def app(environ, start_response):
+        connection = environ.get("werkzeug.socket")
+        assert connection is environ.get("gunicorn.socket")
+        path = environ["PATH_INFO"]
+        if path == "/has":
+            body = repr(connection).encode()
+        elif path.startswith("/take"):
+            assert isinstance(connection, socket.socket)
+            # Small reads: what came with the request must not be lost, nor its order.
+            data = b""
+            while len(data) < 8:
+                data += connection.recv(3)
+            connection.sendall(b"raw " + data)
+            if path == "/take/stop":
+                raise StopIteration
+            if path == "/take/nothing":
+                return []
+            body = b"never sent"
+        else:
+            body = b"ordinary"
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+"""
+
+
+def url(server, path):
+    return "ws://{}:{}{}".format(*server.address, path)
+
+
+def test_flask_sock(serve):
+    server = serve(FLASK_SOCK)
+    client = Client(url(server, "/echo"))
+    for number in range(20):
+        client.send(f"text {number}")
+        assert client.receive(timeout=30) == f"TEXT {number}"
+    big = "x" * 300_000
+    client.send(big)
+    assert client.receive(timeout=30) == big.upper()
+    client.send("bye")
+    with pytest.raises(ConnectionClosed):
+        client.receive(timeout=30)
+    assert server.get("/")[2] == b"index"
+    assert server.log.count(" error: ") == 0
+    assert server.stop() == 0
+
+
+def test_a_client_that_goes_frees_its_slot(serve):
+    server = serve(FLASK_SOCK)
+    for _ in range(6):
+        client = Client(url(server, "/echo"))
+        client.send("a")
+        assert client.receive(timeout=30) == "A"
+        client.sock.shutdown(socket.SHUT_RDWR)
+    assert server.get("/")[2] == b"index"
+
+
+UPGRADE = b"GET %s HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", [b"/take", b"/take/stop", b"/take/nothing"])
+def test_what_came_with_the_request_is_read_and_nothing_is_written_after(serve, path):
+    server = serve(RAW)
+    with server.connect() as client:
+        client.sendall(UPGRADE % path + b"early")
+        client.sendall(b"and")
+        assert read_all(client) == b"raw earlyand"
+    assert server.get("/")[2] == b"ordinary"
+    assert server.log.count(" error: ") == 0
+
+
+def test_a_connection_that_is_not_used_stays_the_servers(serve):
+    server = serve(RAW)
+    with server.connect() as client:
+        for _ in range(3):
+            client.sendall(UPGRADE % b"/has")
+            answer = b""
+            while b"to take>" not in answer:
+                piece = client.recv(1000)
+                assert piece, answer
+                answer += piece
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert server.get("/has")[2] == b"None"
+
+
+def test_only_a_sync_worker_warns(serve):
+    server = serve(RAW)
+    for _ in range(2):
+        with server.connect() as client:
+            client.sendall(UPGRADE % b"/take" + b"12345678")
+            assert read_all(client) == b"raw 12345678"
+    warnings = server.log.count("warning: .*WebSocket.*use the class threads")
+    assert warnings == (0 if "threads" in server.arguments else 1)
+
+
+def test_a_reload_waits_for_it(serve):
+    server = serve(FLASK_SOCK, "--graceful-timeout", "30")
+    client = Client(url(server, "/echo"))
+    client.send("a")
+    assert client.receive(timeout=30) == "A"
+    server.signal(1)
+    server.log.wait("gen=2 ready in=")
+    client.send("still here")
+    assert client.receive(timeout=30) == "STILL HERE"
+    client.send("bye")
+    server.log.wait("gen=1 left")
