@@ -26,7 +26,8 @@ BENCH_VENV := $(CURDIR)/.venv-bench
 # entering .venv would rebuild everything, and .venv be made from itself.
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
-.PHONY: build run test bench bench-instructions lint arch gen fuzz wheel test-pythons clean help
+.PHONY: build run test bench bench-instructions lint arch gen fuzz docs wheel clean help
+.PHONY: test-wheel-again test-pythons test-container
 .PHONY: debug test-rust test-python pages check-gen check-python
 
 build: check-python ## build the server: target/release/serve
@@ -76,6 +77,30 @@ wheel: check-python $(VENV_MADE) ## build the wheel, and the sdist: target/wheel
 	$(PIP_INSTALL) 'maturin>=1.9.4,<2'
 	$(VENV)/bin/maturin build --release --sdist --out $(TARGET)/wheels --interpreter $(PYO3_PYTHON)
 
+test-wheel-again: wheel ## build the wheel again, in another folder: it must be the same
+	rm -rf $(TARGET)/again
+	mkdir -p $(TARGET)/again/tree
+	git ls-files -z | xargs -0 cp --parents -t $(TARGET)/again/tree
+	cd $(TARGET)/again/tree && CARGO_TARGET_DIR=$(TARGET)/again/target \
+		$(VENV)/bin/maturin build --release --out $(TARGET)/again --interpreter $(PYO3_PYTHON)
+	for again in $(TARGET)/again/serve-*.whl; do \
+		cmp $(TARGET)/wheels/$${again##*/} $$again; \
+		sha256sum $$again; \
+	done
+
+# The image is a Debian with its own Python, so the wheel is for that one.
+CONTAINER_PYTHON ?= python3.11
+
+test-container: $(VENV)/has-tests ## the Dockerfile's image, run by podman: needs root, debootstrap
+	@command -v podman debootstrap >/dev/null \
+		|| { echo 'make test-container needs podman and debootstrap' >&2; exit 1; }
+	$(PIP_INSTALL) 'maturin>=1.9.4,<2'
+	rm -rf $(TARGET)/container
+	PYO3_PYTHON=$(CONTAINER_PYTHON) $(VENV)/bin/maturin build --release \
+		--out $(TARGET)/container --interpreter $(CONTAINER_PYTHON)
+	tests/container/images.sh $(TARGET)/container/serve-*.whl
+	SERVE_IMAGE=localhost/serve-test $(VENV)/bin/python -m pytest tests/container $(ARGS)
+
 lint: check-python check-gen $(VENV)/has-tests ## formatting, clippy, ruff, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -110,12 +135,16 @@ fuzz: ## fuzz the HTTP parser for FUZZ_SECONDS
 		crates/http/fuzz/corpus/connection tests/requests/valid tests/requests/invalid \
 		-- -max_total_time=$(FUZZ_SECONDS)
 
+docs: $(VENV_MADE) ## the documentation as a site: target/site
+	$(PIP_INSTALL) 'mkdocs>=1.6,<2'
+	$(VENV)/bin/mkdocs build --quiet --strict --site-dir $(TARGET)/site
+
 clean: ## remove what was built, and what was installed
 	$(CARGO) clean
 	rm -rf $(VENV) $(BENCH_VENV)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 # ---- Python
 

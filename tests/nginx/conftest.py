@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -43,14 +44,18 @@ class Nginx:
         pid = os.getpid()
         self.address = (f"127.{64 + (pid >> 16 & 63)}.{pid >> 8 & 255}.{pid & 255}", 8080)
         self.place = Path(place)
+        self._change = change
+        self._configure(upstream)
+        user = "user root;" if os.getuid() == 0 else ""
+        (self.place / "nginx.conf").write_text(FRAME.format(place=self.place, user=user))
+        self.process = None
+
+    def _configure(self, upstream):
         text = RECOMMENDED.read_text()
         text = text.replace("server 127.0.0.1:8000;", f"server {upstream};")
         text = text.replace("listen 80;", "listen {}:{};".format(*self.address))
         assert upstream in text and self.address[0] in text
-        (self.place / "serve.conf").write_text(change(text))
-        user = "user root;" if os.getuid() == 0 else ""
-        (self.place / "nginx.conf").write_text(FRAME.format(place=self.place, user=user))
-        self.process = None
+        (self.place / "serve.conf").write_text(self._change(text))
 
     def __enter__(self):
         command = ["nginx", "-p", self.place, "-c", self.place / "nginx.conf"]
@@ -73,22 +78,40 @@ class Nginx:
             socket.create_connection(self.address).close()
             return True
 
+    def workers(self):
+        """Pids of its worker processes."""
+        pid = self.process.pid
+        return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+    def pass_to(self, upstream):
+        """Passes requests on to another upstream, and waits until nothing goes to the old one."""
+        old = self.workers()
+        self._configure(upstream)
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not old & self.workers(), "nginx to reload")
+
     def http(self):
         return http.client.HTTPConnection(*self.address, timeout=PATIENCE)
 
 
 @pytest.fixture
-def nginx(tmp_path):
-    """`nginx(server, change=...)` is an Nginx in front of a server, by TCP or unix socket."""
+def proxy_to(tmp_path):
+    """`proxy_to(upstream, change=...)` is an Nginx."""
     if shutil.which("nginx") is None:
         pytest.skip("nginx is not installed (Debian: nginx-light)")
+    return lambda upstream, **more: Nginx(tmp_path, upstream, **more)
+
+
+@pytest.fixture
+def nginx(proxy_to):
+    """`nginx(server, change=...)` is an Nginx in front of a server, by TCP or unix socket."""
 
     def make(server, **more):
         if server.listener is not None:
             upstream = "{}:{}".format(*server.address)
         else:
             upstream = f"unix:{server.cwd / 'app.sock'}"
-        return Nginx(tmp_path, upstream, **more)
+        return proxy_to(upstream, **more)
 
     return make
 

@@ -103,11 +103,11 @@ def test_both_reload_at_once_and_nobody_gets_a_502(served, nginx):
         # nginx itself closes idle connections of its clients when it reloads.
         with Load(proxy, kept_alive=False) as load:
             for generation in (2, 3, 4):
-                workers = children(proxy.process.pid)
+                workers = proxy.workers()
                 proxy.process.send_signal(signal.SIGHUP)
                 server.signal(signal.SIGHUP)
                 server.log.wait(rf"gen={generation} serves")
-                wait_until(lambda: not workers & children(proxy.process.pid), "nginx to reload")  # noqa: B023
+                wait_until(lambda: not workers & proxy.workers(), "nginx to reload")  # noqa: B023
                 load.wait_for_answers(100)
         load.report("both reload")
         assert not load.failures
@@ -120,8 +120,3 @@ def test_workers_that_are_recycled_cost_nobody_a_502(served, nginx):
             server.log.wait(r"left", count=5)
         load.report("recycling behind nginx")
         assert not load.failures
-
-
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return set(file.read().split())
