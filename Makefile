@@ -26,7 +26,8 @@ BENCH_VENV := $(CURDIR)/.venv-bench
 # entering .venv would rebuild everything, and .venv be made from itself.
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
-.PHONY: build run test bench bench-instructions lint arch gen fuzz docs wheel test-wheel-again test-pythons test-container clean help
+.PHONY: build run test bench bench-instructions lint arch gen fuzz docs wheel clean help
+.PHONY: test-wheel-again test-pythons test-container
 .PHONY: debug test-rust test-python pages check-gen check-python
 
 build: check-python ## build the server: target/release/serve
