@@ -85,8 +85,8 @@ class Container:
     def __enter__(self):
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            # Where the container's monitor notes that memory has run out.
             self.command,
+            # Where the container's monitor notes that memory has run out.
             cwd=self.place,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
