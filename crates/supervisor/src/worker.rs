@@ -33,7 +33,8 @@ impl WorkerId {
         (1..=SLOTS).map(Self)
     }
 
-    pub(crate) fn number(self) -> u16 {
+    /// From 1.
+    pub fn number(self) -> u16 {
         self.0
     }
 
