@@ -10,6 +10,7 @@
 mod absent;
 mod classes;
 mod development;
+mod hooks;
 mod requests;
 mod server;
 
@@ -20,6 +21,7 @@ use serde_json::Value as Json;
 use crate::kind::Kind;
 
 pub(crate) use absent::{ABSENT, Absent, Fate};
+pub(crate) use hooks::HOOKS;
 
 /// One setting.
 #[derive(Clone, Copy)]

@@ -120,8 +120,20 @@ impl Bridge {
             Ok(start) => {
                 let (reactor, host) = (&self.reactor, &*self.host);
                 let call = Call { py, id, reactor, host, environ, start, peer };
-                call.run(self.app.0.bind(py));
-                kit.spare = call.start.borrow_mut().close();
+                let hooks = self.options.hooks.as_deref();
+                match hooks.map(|hooks| hooks.before(&call.environ)).transpose() {
+                    Ok(request) => {
+                        call.run(self.app.0.bind(py));
+                        kit.spare = call.start.borrow_mut().close();
+                        if let (Some(hooks), Some(request)) = (hooks, request) {
+                            hooks.after(request, &call.environ, &kit.spare);
+                        }
+                    }
+                    Err(error) => {
+                        call.failed(Failure::Raised(error));
+                        kit.spare = call.start.borrow_mut().close();
+                    }
+                }
             }
             Err(error) => {
                 log::error!("client={peer}: cannot call the application: {error}");
@@ -228,7 +240,13 @@ impl<'py> Call<'_, 'py> {
 
     /// Into the log, and 500 to the client; after the head, a cut.
     fn failed(&self, failure: Failure) {
-        self.start.borrow_mut().stage = Stage::Over;
+        let mut start = self.start.borrow_mut();
+        if matches!(start.stage, Stage::Waiting | Stage::Started) {
+            // The client gets none of it, which a hook may want to know.
+            start.response.clear();
+        }
+        start.stage = Stage::Over;
+        drop(start);
         match failure {
             Failure::Invalid(error) => log::error!("{self}: {error}"),
             // Logged when it was raised, and its client is answered.
