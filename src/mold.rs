@@ -42,13 +42,7 @@ pub(crate) struct Cast {
     pub(crate) hooks: Option<Arc<serve_python::Hooks>>,
 }
 
-impl Cast {
-    /// Calls the hook that waits for this, if there is one.
-    pub(crate) fn tell(&self, py: Python<'_>, moment: Moment<'_>) {
-        tell(py, self.hooks.as_deref(), moment);
-    }
-}
-
+/// Calls the hook that waits for this, if there is one.
 pub(crate) fn tell(py: Python<'_>, hooks: Option<&serve_python::Hooks>, moment: Moment<'_>) {
     if let Some(hooks) = hooks {
         hooks.tell(py, moment);
@@ -203,11 +197,13 @@ fn preload(py: Python<'_>, settings: &Settings) -> Result<App, Refusal> {
 }
 
 fn obey(py: Python<'_>, mut link: MoldLink, mut cast: Cast) -> i32 {
+    let hooks = cast.hooks.clone();
+    let tell = |moment| tell(py, hooks.as_deref(), moment);
     let mut stopping = false;
     loop {
         match py.detach(|| link.order()) {
             Ok(Order::Fork(seat)) => {
-                cast.tell(py, Moment::Forking(seat.worker().number()));
+                tell(Moment::Forking(seat.worker().number()));
                 match link.fork(seat, &Hooks(py)) {
                     Forked::Mold(mine) => link = mine,
                     Forked::Worker(theirs) => return worker::run(py, theirs, cast),
@@ -215,11 +211,9 @@ fn obey(py: Python<'_>, mut link: MoldLink, mut cast: Cast) -> i32 {
             }
             Ok(Order::Reopen) => logger::reopen(),
             Ok(Order::News(news)) => match news {
-                News::Serving => cast.tell(py, Moment::Serving),
-                News::Died { worker, pid } => {
-                    cast.tell(py, Moment::Died(worker.number(), pid));
-                }
-                News::Workers { now, before } => cast.tell(py, Moment::Resized(now, before)),
+                News::Serving => tell(Moment::Serving),
+                News::Died { worker, pid } => tell(Moment::Died(worker.number(), pid)),
+                News::Workers { now, before } => tell(Moment::Resized(now, before)),
                 News::Stopping => {
                     stopping = true;
                     cast.listeners.clear();
@@ -230,7 +224,7 @@ fn obey(py: Python<'_>, mut link: MoldLink, mut cast: Cast) -> i32 {
             Ok(Order::Leave) => {
                 cast.listeners.clear();
                 if stopping {
-                    cast.tell(py, Moment::Exiting);
+                    tell(Moment::Exiting);
                 }
                 return 0;
             }

@@ -47,7 +47,7 @@ class Hooks:
         self.given = given
         self.names = names
         self.functions = {}
-        self.server = None
+        self.server = self.count = self.ended = None
         #: In a worker, it; in a mold, the one that was or is to be forked last.
         self.worker = None
         #: In a mold: those alive, by number.
@@ -64,8 +64,7 @@ class Hooks:
             name: fitted(name, value, places.get(name, "the configuration"))
             for name, value in self.given.items()
         }
-        cfg = Config(self.names, json.loads(settings))
-        self.server = Server(cfg, logger(write))
+        self.server = Server(Config(self.names, json.loads(settings)), logger(write))
         self.count = count
         self.ended = ended
 
@@ -163,6 +162,7 @@ class Config:
 
     def __init__(self, names, settings):
         own = {name: value for name, value in names.items() if not name.startswith("_")}
+        settings.pop("origins")
         vars(self).update(own, **settings)
 
 
@@ -181,7 +181,7 @@ class Worker:
     """What hooks know as `worker`."""
 
     def __init__(self, age, server, count):
-        #: The how-many-eth of its generation; 0 for one of an earlier generation.
+        #: The how-many-eth of its generation; 0 if it is of another one.
         self.age = age
         self.pid = None
         self.ppid = server.pid

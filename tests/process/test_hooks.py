@@ -115,7 +115,7 @@ def test_a_reload_has_its_own_hooks(hooked):
     [(mold, _, workers)] = said(server, "on_reload")
     assert workers == "2"
     assert order(server).index("on_reload") > order(server).index("when_ready")
-    # The mold of the workers that have ended is gone: the one that serves is told.
+    # Whichever mold is there is told.
     assert {values.split()[1] for _, _, values in said(server, "child_exit")} == set(map(str, old))
     assert server.stop() == 0
     assert [pid for pid, _, _ in said(server, "on_exit")] == [mold]
@@ -139,9 +139,56 @@ def test_the_number_of_workers_is_told(hooked):
 def test_a_worker_that_quits_says_so(hooked, worker_class):
     server = hooked(ALL, WHO, "-k", worker_class)
     worker = server.served_by()
-    server.stop(SIGQUIT)
+    os.kill(worker, SIGQUIT)
+    server.log.wait("hook child_exit")
     assert said(server, "worker_int") == [(worker, server.pid, str(worker))]
-    assert order(server)[-4:] == ["worker_int", "worker_exit", "child_exit", "on_exit"]
+    own = re.findall(rf"hook (\w+) in {worker} ", server.log.text())
+    assert own[-2:] == ["worker_int", "worker_exit"]
+
+
+def test_quitting_waits_for_the_request_of_a_sync_worker(hooked):
+    server = hooked(ALL, GATED).gate()
+    with server.connect() as client:
+        client.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        worker = int(server.out.wait(r"began (\d+)")[1])
+        os.kill(worker, SIGQUIT)
+        assert order(server).count("worker_int") == 0
+        server.open_gate()
+        server.log.wait("hook worker_int")
+
+
+def test_a_thread_of_the_mold_runs_while_workers_come_and_go(hooked):
+    config = """
+import threading
+
+died = threading.Event()
+
+def when_ready(server):
+    def run():
+        died.wait()
+        server.log.info("heard in the thread")
+    threading.Thread(target=run, daemon=True).start()
+
+def child_exit(server, worker):
+    died.set()
+"""
+    server = hooked(config)
+    worker = server.served_by()
+    os.kill(worker, SIGKILL)
+    server.log.wait("heard in the thread")
+    server.log.wait(r"ready in=", count=2)
+    assert server.served_by() != worker
+    assert server.stop() == 0
+
+
+def test_a_reload_to_a_wrong_hook_is_called_off(hooked):
+    server = hooked(ALL)
+    server.write("serve.conf.py", "def post_fork(): pass")
+    server.signal(SIGHUP)
+    server.log.wait(r"gen=2 abandoned.*post_fork is called with \(server, worker\)")
+    assert server.get()[0] == 200
+    assert server.stop() == 0
+    assert order(server)[-1] == "on_exit"
 
 
 LATE = """
@@ -251,10 +298,20 @@ def pre_request(worker, req):
     assert server.log.count("the hook pre_request raised") == 0
 
 
-def test_hooks_can_be_named_in_any_form_of_file(serve):
+@pytest.mark.parametrize("path", ["hooks:Own.hook", "hooks.hook"])
+def test_hooks_can_be_named_in_any_form_of_file(serve, path):
     server = serve(WHO, start=False)
-    server.write("hooks.py", "class Own:\n    def hook(server): server.log.info('from toml')\n")
-    server.write("serve.toml", 'when_ready = "hooks:Own.hook"\n')
+    server.write(
+        "hooks.py",
+        """
+        def hook(server):
+            server.log.info("from toml")
+
+        class Own:
+            hook = hook
+        """,
+    )
+    server.write("serve.toml", f'when_ready = "{path}"\n')
     server.start()
     server.log.wait("from toml")
 
@@ -289,6 +346,16 @@ def when_ready(server):
 """
     server = hooked(config, workers=1)
     server.log.wait("cfg 1 30 5 main:app")
+
+
+def test_hooks_see_the_number_of_workers_that_the_server_has_chosen(hooked):
+    config = """
+def on_starting(server):
+    server.log.info("chosen: %d", server.cfg.workers)
+"""
+    server = hooked(config, workers=None, start=False).launch()
+    chosen = server.log.wait(r"chosen: (\d+)")[1]
+    server.log.wait(rf"serves main:app .*workers={chosen} ")
 
 
 @pytest.mark.parametrize(
