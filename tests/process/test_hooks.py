@@ -13,7 +13,7 @@ ALL = """
 import os
 
 def say(log, name, *values):
-    log.info("hook %s in %s of %s: %s", name, os.getpid(), os.getppid(), " ".join(map(str, values)))
+    log.info("hook %s in %s: %s", name, os.getpid(), " ".join(map(str, values)))
 
 def on_starting(server):
     say(server.log, "on_starting", server.pid, server.address)
@@ -63,9 +63,9 @@ def hooked(serve):
 
 
 def said(server, hook):
-    """What a hook has said so far: (pid, pid of the parent, values) of each call."""
-    lines = re.findall(rf"hook {hook} in (\d+) of (\d+): (.*)", server.log.text())
-    return [(int(pid), int(parent), values) for pid, parent, values in lines]
+    """What a hook has said so far: (pid, values) of each call."""
+    lines = re.findall(rf"hook {hook} in (\d+): (.*)", server.log.text())
+    return [(int(pid), values) for pid, values in lines]
 
 
 def order(server):
@@ -91,16 +91,17 @@ def test_every_hook_of_a_life_is_called_in_its_place(hooked, worker_class, prelo
         "child_exit",
         "on_exit",
     ]
-    assert said(server, "on_starting")[0][:2] == (mold, server.pid)
-    assert said(server, "on_starting")[0][2].startswith(f"{server.pid} ['fd://")
-    assert said(server, "pre_fork") == [(mold, server.pid, "1 None")]
-    assert said(server, "post_fork") == [(worker, server.pid, f"1 {worker} {server.pid} True")]
-    assert said(server, "post_worker_init") == [(worker, server.pid, "app True")]
-    assert said(server, "nworkers_changed") == [(mold, server.pid, "None 1 1")]
-    assert said(server, "when_ready") == [(mold, server.pid, "1")]
-    assert said(server, "worker_exit") == [(worker, server.pid, f"{worker} 1 False")]
-    assert said(server, "child_exit") == [(mold, server.pid, f"1 {worker} False")]
-    assert said(server, "on_exit") == [(mold, server.pid, "")]
+    [(pid, values)] = said(server, "on_starting")
+    assert pid == mold
+    assert values.startswith(f"{server.pid} ['fd://")
+    assert said(server, "pre_fork") == [(mold, "1 None")]
+    assert said(server, "post_fork") == [(worker, f"1 {worker} {server.pid} True")]
+    assert said(server, "post_worker_init") == [(worker, "app True")]
+    assert said(server, "nworkers_changed") == [(mold, "None 1 1")]
+    assert said(server, "when_ready") == [(mold, "1")]
+    assert said(server, "worker_exit") == [(worker, f"{worker} 1 False")]
+    assert said(server, "child_exit") == [(mold, f"1 {worker} False")]
+    assert said(server, "on_exit") == [(mold, "")]
 
 
 def test_a_reload_has_its_own_hooks(hooked):
@@ -112,13 +113,13 @@ def test_a_reload_has_its_own_hooks(hooked):
     server.log.wait("hook child_exit", count=2)
     assert order(server).count("on_starting") == order(server).count("when_ready") == 1
     assert order(server).count("on_exit") == 0
-    [(mold, _, workers)] = said(server, "on_reload")
+    [(mold, workers)] = said(server, "on_reload")
     assert workers == "2"
     assert order(server).index("on_reload") > order(server).index("when_ready")
     # Whichever mold is there is told.
-    assert {values.split()[1] for _, _, values in said(server, "child_exit")} == set(map(str, old))
+    assert {values.split()[1] for _, values in said(server, "child_exit")} == set(map(str, old))
     assert server.stop() == 0
-    assert [pid for pid, _, _ in said(server, "on_exit")] == [mold]
+    assert [pid for pid, _ in said(server, "on_exit")] == [mold]
 
 
 def test_a_worker_that_is_killed_is_told_of(hooked):
@@ -141,8 +142,8 @@ def test_a_worker_that_quits_says_so(hooked, worker_class):
     worker = server.served_by()
     os.kill(worker, SIGQUIT)
     server.log.wait("hook child_exit")
-    assert said(server, "worker_int") == [(worker, server.pid, str(worker))]
-    own = re.findall(rf"hook (\w+) in {worker} ", server.log.text())
+    assert said(server, "worker_int") == [(worker, str(worker))]
+    own = re.findall(rf"hook (\w+) in {worker}:", server.log.text())
     assert own[-2:] == ["worker_int", "worker_exit"]
 
 
