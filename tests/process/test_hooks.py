@@ -198,7 +198,7 @@ def worker_abort(worker):
 """
 
 SLOW = """
-    import serve, sys, time
+    import os, serve, time
 
     def app(environ, start_response):
         try:
@@ -206,7 +206,7 @@ SLOW = """
                 while True:
                     time.sleep(0.01)
         except serve.RequestTimeout:
-            print("told", file=sys.stderr, flush=True)
+            os.write(2, b"told\\n")
             raise
         start_response("200 OK", [])
         return []
