@@ -193,7 +193,7 @@ pub fn from_file(document: &Document) -> Result<Layer, Error> {
         } else if is_hook(name) {
             hook(name, &origin, value)?;
         } else {
-            layer.remarks.extend(unknown(document, name, &origin));
+            layer.remarks.extend(unknown(document, name, &origin, meant(name)));
         }
     }
     for name in document.functions.iter().filter(|name| !is_hook(name)) {
@@ -201,7 +201,8 @@ pub fn from_file(document: &Document) -> Result<Layer, Error> {
         if let Some(row) = ABSENT.iter().find(|row| row.name == name) {
             layer.miss(row, &origin, &Json::Bool(true))?;
         } else {
-            layer.remarks.extend(unknown(document, name, &origin));
+            let meant = nearest(name, HOOKS.iter().map(|hook| hook.name));
+            layer.remarks.extend(unknown(document, name, &origin, meant));
         }
     }
     Ok(layer)
@@ -223,8 +224,13 @@ fn hook(name: &str, origin: &Origin, value: &Json) -> Result<(), Error> {
     })
 }
 
-fn unknown(document: &Document, name: &str, origin: &Origin) -> Option<Remark> {
-    let hint = meant(name).map(|known| format!("; did you mean '{known}'?"));
+fn unknown(
+    document: &Document,
+    name: &str,
+    origin: &Origin,
+    meant: Option<&str>,
+) -> Option<Remark> {
+    let hint = meant.map(|known| format!("; did you mean '{known}'?"));
     let counts = document.helpers.as_ref().is_none_or(|own| hint.is_some() && !own.contains(name));
     let hint = hint.unwrap_or_default();
     counts.then(|| {
