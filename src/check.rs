@@ -2,8 +2,9 @@
 //! starting anything.
 
 use pyo3::Python;
-use serve_config::Settings;
+use serve_config::{Document, Settings};
 use serve_net::Address;
+use serve_python::Hooks;
 
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
@@ -11,7 +12,7 @@ use crate::{engine, logger, mold, worker};
 
 /// Resolves all settings and loads the application; returns the exit code.
 pub(crate) fn config(invocation: &Invocation) -> i32 {
-    looked(invocation, |py, settings, owner| {
+    looked(invocation, |py, settings, owner, (document, hooks)| {
         if settings.wsgi_app.is_none() {
             return Ok(());
         }
@@ -20,7 +21,8 @@ pub(crate) fn config(invocation: &Invocation) -> i32 {
         let assumed = owner.map_or(Ok(()), |owner| owner.assume());
         assumed.map_err(|reason| refused(&reason))?;
         let prepared = mold::furnish(py, settings).and_then(|()| engine::prepare(py, settings));
-        let loaded = prepared.and_then(|_| worker::load(py, settings));
+        let resolved = prepared.and_then(|_| mold::resolve(py, hooks, &document, settings));
+        let loaded = resolved.and_then(|_| worker::load(py, settings));
         loaded.map(drop).map_err(|refusal| worker::refuse(&refusal))
     })
 }
@@ -28,15 +30,18 @@ pub(crate) fn config(invocation: &Invocation) -> i32 {
 /// Prints all settings and where each comes from; returns the exit code.
 #[expect(clippy::print_stdout, reason = "what was asked for is the command's output")]
 pub(crate) fn print(invocation: &Invocation) -> i32 {
-    looked(invocation, |_, settings, _| {
+    looked(invocation, |_, settings, _, _| {
         print!("{}", settings.print());
         Ok(())
     })
 }
 
+/// What a configuration says, and its hooks.
+type Collected = (Document, Option<Hooks>);
+
 fn looked(
     invocation: &Invocation,
-    look: impl FnOnce(Python<'_>, &Settings, Option<Owner>) -> Result<(), i32>,
+    look: impl FnOnce(Python<'_>, &Settings, Option<Owner>, Collected) -> Result<(), i32>,
 ) -> i32 {
     logger::start("serve");
     let interpreter = match mold::start(invocation) {
@@ -44,9 +49,9 @@ fn looked(
         Err(reason) => return refused(&reason),
     };
     let code = interpreter.enter(|py| {
-        let seen = settings(py, invocation).and_then(|settings| {
+        let seen = settings(py, invocation).and_then(|(settings, collected)| {
             let owner = Owner::find(&settings).map_err(|reason| refused(&reason))?;
-            look(py, &settings, owner)
+            look(py, &settings, owner, collected)
         });
         seen.err().unwrap_or(0)
     });
@@ -54,10 +59,11 @@ fn looked(
     code
 }
 
-fn settings(py: Python<'_>, invocation: &Invocation) -> Result<Settings, i32> {
+fn settings(py: Python<'_>, invocation: &Invocation) -> Result<(Settings, Collected), i32> {
     let usage = |error: serve_config::Error| refused(&error.to_string());
-    let document = mold::evaluate(py, invocation).map_err(|refusal| worker::refuse(&refusal))?;
-    let (file, remarks) = invocation.file(&document).map_err(usage)?;
+    let collected = mold::evaluate(py, invocation).and_then(|read| mold::collect(py, read));
+    let collected = collected.map_err(|refusal| worker::refuse(&refusal))?;
+    let (file, remarks) = invocation.file(&collected.0).map_err(usage)?;
     for remark in &remarks {
         logger::remark(remark);
     }
@@ -65,7 +71,7 @@ fn settings(py: Python<'_>, invocation: &Invocation) -> Result<Settings, i32> {
     for text in &settings.bind {
         Address::parse(text).map_err(|reason| refused(&reason))?;
     }
-    Ok(settings)
+    Ok((settings, collected))
 }
 
 fn refused(reason: &str) -> i32 {

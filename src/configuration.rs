@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use pyo3::Python;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use serve_config::Document;
-use serve_python::Refusal;
+use serve_python::{Program, Refusal};
 
 use crate::invocation::Invocation;
 
@@ -14,8 +15,31 @@ use crate::invocation::Invocation;
 const NAMES: [&str; 5] =
     ["serve.conf.py", "gunicorn.conf.py", "serve.toml", "serve.json", "pyproject.toml"];
 
+/// What a configuration says, and all names of one that is a program.
+#[derive(Default)]
+pub(crate) struct Read<'py> {
+    pub(crate) document: Document,
+    names: Option<Bound<'py, PyDict>>,
+}
+
+impl<'py> Read<'py> {
+    /// The names among which the hooks are.
+    pub(crate) fn names(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        if let Some(names) = &self.names {
+            return Ok(names.clone());
+        }
+        let names = PyDict::new(py);
+        for (name, value) in &self.document.values {
+            if let Some(text) = value.as_str() {
+                names.set_item(name, text)?;
+            }
+        }
+        Ok(names)
+    }
+}
+
 /// Reads what is named, or else the first file that is there.
-pub(crate) fn read(py: Python<'_>, invocation: &Invocation) -> Result<Document, Refusal> {
+pub(crate) fn read<'py>(py: Python<'py>, invocation: &Invocation) -> Result<Read<'py>, Refusal> {
     if let Some(named) = &invocation.config {
         if let Some(module) = named.strip_prefix("python:") {
             return evaluated(
@@ -29,26 +53,31 @@ pub(crate) fn read(py: Python<'_>, invocation: &Invocation) -> Result<Document, 
     }
     let there = |name: &&&str| invocation.directory.join(name).is_file();
     for name in NAMES.iter().filter(there) {
-        if let Some(document) = file(py, invocation, name)? {
-            return Ok(document);
+        if let Some(read) = file(py, invocation, name)? {
+            return Ok(read);
         }
     }
-    Ok(Document::default())
+    Ok(Read::default())
 }
 
 /// `None`: a `pyproject.toml` that is not about us.
-fn file(py: Python<'_>, invocation: &Invocation, name: &str) -> Result<Option<Document>, Refusal> {
+fn file<'py>(
+    py: Python<'py>,
+    invocation: &Invocation,
+    name: &str,
+) -> Result<Option<Read<'py>>, Refusal> {
     // In full: a later `chdir` must not move it.
     let path = invocation.directory.join(name);
-    let read = || {
+    let text = || {
         fs::read_to_string(&path).map_err(|error| {
             refusal(format!("cannot read the configuration file '{}': {error}", path.display()))
         })
     };
     let wrong = |error: serve_config::Error| refusal(error.to_string());
+    let plain = |document| Read { document, names: None };
     match Path::new(name).extension().and_then(|extension| extension.to_str()) {
-        Some("toml") => Document::toml(name, &read()?).map_err(wrong),
-        Some("json") => Document::json(name, &read()?).map_err(wrong).map(Some),
+        Some("toml") => Ok(Document::toml(name, &text()?).map_err(wrong)?.map(plain)),
+        Some("json") => Ok(Some(Document::json(name, &text()?).map(plain).map_err(wrong)?)),
         _ => {
             let path = path.to_string_lossy();
             evaluated(name, serve_python::evaluate_file(py, &path, &invocation.directory)).map(Some)
@@ -56,10 +85,14 @@ fn file(py: Python<'_>, invocation: &Invocation, name: &str) -> Result<Option<Do
     }
 }
 
-fn evaluated(name: &str, json: Result<String, Refusal>) -> Result<Document, Refusal> {
-    let mut document = Document::from_json(&json?).map_err(|error| refusal(error.to_string()))?;
+fn evaluated<'py>(
+    name: &str,
+    program: Result<Program<'py>, Refusal>,
+) -> Result<Read<'py>, Refusal> {
+    let Program { json, names } = program?;
+    let mut document = Document::from_json(&json).map_err(|error| refusal(error.to_string()))?;
     name.clone_into(&mut document.origin);
-    Ok(document)
+    Ok(Read { document, names: Some(names) })
 }
 
 fn refusal(message: String) -> Refusal {

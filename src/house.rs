@@ -443,17 +443,24 @@ fn bind(text: &str, settings: &Settings, owner: Option<&Owner>) -> Result<Listen
 }
 
 fn workers(settings: &Settings, generation: u32) -> u16 {
+    let (count, why) = crew(settings);
+    if let Some(why) = why {
+        log::info!("gen={generation} {why}");
+    }
+    count
+}
+
+/// How many workers that makes, and why, unless somebody has said so.
+pub(crate) fn crew(settings: &Settings) -> (u16, Option<String>) {
     match settings.workers {
-        Workers::Count(count) => count,
+        Workers::Count(count) => (count, None),
         // Who waits for a reload does not want to wait for many workers.
         Workers::Auto if settings.reload && *settings.origin("workers") == Origin::Default => {
-            log::info!("gen={generation} workers=1: --reload");
-            1
+            (1, Some("workers=1: --reload".into()))
         }
         Workers::Auto => {
             let cores = serve_config::cores(Path::new("/"));
-            log::info!("gen={generation} {cores}");
-            cores.workers()
+            (cores.workers(), Some(cores.to_string()))
         }
     }
 }

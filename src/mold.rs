@@ -2,17 +2,19 @@
 //! application, and forks workers when the master says so.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use pyo3::Python;
-use serve_config::{Document, Settings};
-use serve_python::{App, Driver, Home, Interpreter, Preloaded, Refusal};
-use serve_supervisor::{ForkHooks, Forked, MoldLink, Order, Planned};
+use serve_config::{Document, Settings, Workers};
+use serve_python::{App, Driver, Home, Interpreter, Moment, Preloaded, Refusal};
+use serve_supervisor::{ForkHooks, Forked, MoldLink, News, Order, Planned};
 
+use crate::configuration::Read;
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
-use crate::{configuration, engine, logger, process, worker};
+use crate::{configuration, engine, house, logger, process, worker};
 
 /// CPython's own hooks around a fork.
 pub(crate) struct Hooks<'py>(pub(crate) Python<'py>);
@@ -36,6 +38,15 @@ pub(crate) struct Cast {
     pub(crate) driver: Driver,
     /// Loaded here when it is preloaded.
     pub(crate) app: Option<App>,
+    /// The configuration's.
+    pub(crate) hooks: Option<Arc<serve_python::Hooks>>,
+}
+
+/// Calls the hook that waits for this, if there is one.
+pub(crate) fn tell(py: Python<'_>, hooks: Option<&serve_python::Hooks>, moment: Moment<'_>) {
+    if let Some(hooks) = hooks {
+        hooks.tell(py, moment);
+    }
 }
 
 /// Runs a mold, and in their processes the workers it forks; returns the exit
@@ -70,11 +81,11 @@ pub(crate) fn start(invocation: &Invocation) -> Result<Interpreter, String> {
 }
 
 fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
-    let report = match evaluate(py, invocation) {
-        Ok(report) => report,
+    let (document, hooks) = match evaluate(py, invocation).and_then(|read| collect(py, read)) {
+        Ok(collected) => collected,
         Err(refusal) => return refuse(link, refusal),
     };
-    if let Err(error) = link.report(report.to_json().as_bytes(), false) {
+    if let Err(error) = link.report(document.to_json().as_bytes(), hooks.is_some()) {
         return lost(&error);
     }
     let planned = py.detach(|| link.plan());
@@ -88,25 +99,66 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         Err(reason) => return give_up(link, 2, reason),
     };
     // gevent patches the standard library before anything is imported for the application.
-    let driver = furnish(py, &settings).and_then(|()| engine::prepare(py, &settings));
-    let driver = match driver {
-        Ok(driver) => driver,
+    let prepared = furnish(py, &settings).and_then(|()| {
+        let driver = engine::prepare(py, &settings)?;
+        Ok((driver, resolve(py, hooks, &document, &settings)?))
+    });
+    let (driver, hooks) = match prepared {
+        Ok(prepared) => prepared,
         Err(refusal) => return refuse(link, refusal),
     };
+    let is_first = link.generation() == 1;
+    if is_first {
+        tell(py, hooks.as_deref(), Moment::Starting);
+    }
     let app = match settings.preload_app.then(|| preload(py, &settings)).transpose() {
         Ok(app) => app,
         Err(refusal) => return refuse(link, refusal),
     };
+    if !is_first {
+        tell(py, hooks.as_deref(), Moment::Reloading);
+    }
     if let Err(error) = link.ready() {
         return lost(&error);
     }
-    obey(py, link, Cast { settings, listeners, driver, app })
+    obey(py, link, Cast { settings, listeners, driver, app, hooks })
 }
 
 /// What the configuration file says.
-pub(crate) fn evaluate(py: Python<'_>, invocation: &Invocation) -> Result<Document, Refusal> {
+pub(crate) fn evaluate<'py>(
+    py: Python<'py>,
+    invocation: &Invocation,
+) -> Result<Read<'py>, Refusal> {
     serve_python::guard(py)?;
     configuration::read(py, invocation)
+}
+
+/// What a configuration says, and its hooks.
+pub(crate) fn collect<'py>(
+    py: Python<'py>,
+    read: Read<'py>,
+) -> Result<(Document, Option<serve_python::Hooks>), Refusal> {
+    let names = read.names(py).map_err(|error| Refusal {
+        code: 1,
+        message: format!("cannot collect the hooks: {error}"),
+        traceback: None,
+    })?;
+    Ok((read.document, serve_python::Hooks::collect(py, &names)?))
+}
+
+/// The hooks, if all of them can be called.
+pub(crate) fn resolve(
+    py: Python<'_>,
+    hooks: Option<serve_python::Hooks>,
+    document: &Document,
+    settings: &Settings,
+) -> Result<Option<Arc<serve_python::Hooks>>, Refusal> {
+    let Some(mut hooks) = hooks else { return Ok(None) };
+    // They are told how many, not that we choose.
+    let mut told = settings.clone();
+    told.workers = Workers::Count(house::crew(settings).0);
+    hooks.resolve(py, &told.to_json(), &document.hooks())?;
+    Ok(Some(Arc::new(hooks)))
 }
 
 /// What the application finds when it is loaded.
@@ -147,22 +199,36 @@ fn preload(py: Python<'_>, settings: &Settings) -> Result<App, Refusal> {
     Ok(app)
 }
 
-fn obey(py: Python<'_>, mut link: MoldLink, cast: Cast) -> i32 {
+fn obey(py: Python<'_>, mut link: MoldLink, mut cast: Cast) -> i32 {
+    let hooks = cast.hooks.clone();
+    let tell = |moment| tell(py, hooks.as_deref(), moment);
+    let mut stopping = false;
     loop {
         match py.detach(|| link.order()) {
-            Ok(Order::Fork(seat)) => match link.fork(seat, &Hooks(py)) {
-                Forked::Mold(mine) => link = mine,
-                Forked::Worker(theirs) => {
-                    return worker::run(py, theirs, cast);
+            Ok(Order::Fork(seat)) => {
+                tell(Moment::Forking(seat.worker().number()));
+                match link.fork(seat, &Hooks(py)) {
+                    Forked::Mold(mine) => link = mine,
+                    Forked::Worker(theirs) => return worker::run(py, theirs, cast),
+                }
+            }
+            Ok(Order::Reopen) => logger::reopen(),
+            Ok(Order::News(news)) => match news {
+                News::Serving => tell(Moment::Serving),
+                News::Died { worker, pid } => tell(Moment::Died(worker.number(), pid)),
+                News::Workers { now, before } => tell(Moment::Resized(now, before)),
+                News::Stopping => {
+                    stopping = true;
+                    cast.listeners.clear();
                 }
             },
-            Ok(Order::Reopen) => logger::reopen(),
-            // It has asked for none.
-            Ok(Order::News(_)) => {}
             // Its copies of the sockets go before Python's end, which takes its
             // time: while they are open the kernel lets clients in.
             Ok(Order::Leave) => {
-                drop(cast.listeners);
+                cast.listeners.clear();
+                if stopping {
+                    tell(Moment::Exiting);
+                }
                 return 0;
             }
             Err(error) => return lost(&error),

@@ -11,12 +11,12 @@ use pyo3::Python;
 use serve_config::Settings;
 use serve_http::Limits;
 use serve_net::{Board, Company, Listener, Reactor};
-use serve_python::{App, Control, Driver, Options, Order, Origin};
+use serve_python::{App, Control, Driver, Hooks, Moment, Options, Order, Origin};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
 use crate::mold::Cast;
 use crate::trust::{proxy, trust};
-use crate::{engine, logger, logs, metrics, reload};
+use crate::{engine, logger, logs, metrics, mold, reload};
 
 /// How long a kept-alive connection may still bring a request to a worker that
 /// stops. Closing it at once would cut off a client that is just writing one.
@@ -27,18 +27,29 @@ const SOFTWARE: &str = concat!("serve/", env!("CARGO_PKG_VERSION"));
 /// Serves; returns the exit code.
 pub(crate) fn run(py: Python<'_>, mut link: WorkerLink, cast: Cast) -> i32 {
     logger::become_role("worker");
-    let Cast { settings, listeners, driver, app } = cast;
-    let app = prepare(py, driver).and_then(|()| app.map_or_else(|| load(py, &settings), Ok));
-    let app = match app {
+    if let Err(refusal) = prepare(py, cast.driver) {
+        return refuse(&refusal);
+    }
+    let hooks = cast.hooks.clone();
+    mold::tell(py, hooks.as_deref(), Moment::Forked);
+    let code = work(py, &mut link, cast);
+    mold::tell(py, hooks.as_deref(), Moment::Leaving);
+    code
+}
+
+fn work(py: Python<'_>, link: &mut WorkerLink, cast: Cast) -> i32 {
+    let Cast { settings, listeners, driver, app, hooks } = cast;
+    let app = match app.map_or_else(|| load(py, &settings), Ok) {
         Ok(app) => app,
         Err(refusal) => return refuse(&refusal),
     };
+    mold::tell(py, hooks.as_deref(), Moment::Loaded(&app));
     if settings.reload
         && let Err(reason) = reload::watch(&settings.pythonpath, &settings.reload_extra_files)
     {
         log::error!("{reason}");
     }
-    match serve(py, &mut link, &settings, driver, listeners, app) {
+    match serve(py, link, &settings, driver, listeners, app, hooks) {
         Ok(()) => 0,
         Err(reason) => {
             log::error!("worker={} cannot go on: {reason}", link.id());
@@ -80,6 +91,7 @@ fn serve(
     driver: Driver,
     mut sockets: Vec<OwnedFd>,
     app: App,
+    hooks: Option<Arc<Hooks>>,
 ) -> Result<(), String> {
     let pair = sockets.split_off(sockets.len().saturating_sub(2));
     let listeners = sockets.into_iter().map(Listener::adopted).collect::<Result<Vec<_>, _>>();
@@ -94,6 +106,7 @@ fn serve(
         request_timeout: settings.request_timeout,
         tired_after: tired_after(settings),
         worker: format!("worker={} gen={}", link.id(), link.generation()),
+        hooks: hooks.clone(),
     };
     let access = logs::access(settings, link.id().number())?;
     let statsd = metrics::connect(settings);
@@ -108,7 +121,12 @@ fn serve(
         reactor.share(put, take, company).map_err(broken)?;
     }
     let board = Arc::new(Seat(link.slot()));
-    serve_python::run(py, app, reactor, &options, board, &mut Master { link })
+    let mut master = Master { link, quit: false };
+    let served = serve_python::run(py, app, reactor, &options, board, &mut master);
+    if master.quit {
+        mold::tell(py, hooks.as_deref(), Moment::Quitting);
+    }
+    served
 }
 
 /// After how many requests this worker wants a successor. By chance, so that
@@ -178,6 +196,8 @@ impl Board for Seat {
 /// The master, as this worker hears it.
 struct Master<'a> {
     link: &'a mut WorkerLink,
+    /// It has said so.
+    quit: bool,
 }
 
 impl Control for Master<'_> {
@@ -197,7 +217,10 @@ impl Control for Master<'_> {
                     self.link.slot().retiring();
                     Some(Order::Stop)
                 }
-                Command::Quit => Some(Order::Quit),
+                Command::Quit => {
+                    self.quit = true;
+                    Some(Order::Quit)
+                }
                 Command::Reopen => {
                     logger::reopen();
                     None

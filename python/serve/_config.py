@@ -1,7 +1,8 @@
 """Evaluates a configuration written in Python, and tells what it says.
 
 Runs once per generation, in the mold. The result is JSON, because the master
-that decides knows no Python: the values, and where in the file each was set.
+that decides knows no Python: the values, and where in the file each was set. All names stay here,
+for the hooks among them.
 """
 
 import ast
@@ -41,7 +42,7 @@ def evaluate_file(path, directory):
             exec(compile(source, path, "exec"), names)
     except BaseException as error:
         raise Refusal(2, refused(path, error), trace(error)) from None
-    return report(names, source)
+    return report(names, source), names
 
 
 def evaluate_module(name, directory):
@@ -56,7 +57,7 @@ def evaluate_module(name, directory):
         source = inspect.getsource(module)
     except (OSError, TypeError):
         source = ""
-    return report(vars(module), source)
+    return report(vars(module), source), vars(module)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,8 @@
 """gunicorn's configuration files work as they are."""
 
+import os
+from signal import SIGKILL
+
 import pytest
 from harness import ROOT
 
@@ -54,6 +57,45 @@ def test_what_a_file_computes_reaches_the_server(configured):
 def test_what_a_file_puts_into_the_environment_reaches_the_application(configured):
     server = configured("secrets_in_a_helper")
     assert server.get("/SECRET_KEY")[2] == b"a, b = c"
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("airflow", [r"worker\[(\d+)\] info: worker \1 serves"] * 4),
+        ("database_pools", [r"worker\[(\d+)\] info: opened a pool in \1"] * 2),
+        ("gevent_psycogreen", [r"info: psycopg is patched"]),
+        ("telemetry", [r"worker\[(\d+)\] info: Worker spawned \(pid: \1\)"] * 2),
+        (
+            "error_reporting",
+            [
+                "info: starting",
+                "info: ready, 2 workers",
+                "info: 2 workers",
+                "info: worker .* of age 2",
+            ],
+        ),
+    ],
+)
+def test_what_the_hooks_of_a_file_say_is_in_the_log(configured, name, lines):
+    server = configured(name)
+    for line in lines:
+        server.log.wait(line, count=lines.count(line))
+
+
+def test_the_last_hook_of_a_file_is_called(configured):
+    server = configured("error_reporting")
+    assert server.stop() == 0
+    assert server.log.count("info: bye") == 1
+
+
+def test_prometheus_is_told_of_a_worker_that_has_died(configured):
+    server = configured("prometheus")
+    server.log.wait(r"worker=\d+ .* ready in=", count=2)
+    assert (server.cwd / "metrics").is_dir()
+    pid = server.worker_pids()[0]
+    os.kill(pid, SIGKILL)
+    assert server.out.wait(r"dead: (\d+)")[1] == str(pid)
 
 
 def test_what_a_file_asks_for_in_vain_is_told(configured):

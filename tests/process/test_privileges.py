@@ -132,6 +132,22 @@ def test_no_code_of_the_application_runs_as_root(shared, nobody, options):
 
 
 @needs_root
+def test_no_hook_runs_as_root(shared, nobody):
+    server = shared(nobody, "--user", "nobody")
+    server.write(
+        "serve.conf.py",
+        """
+        import os
+
+        def on_starting(server):
+            server.log.info("starting as %s", os.getresuid())
+        """,
+    )
+    server.start()
+    assert server.log.count(rf"starting as \({', '.join([str(nobody.pw_uid)] * 3)}\)") == 1
+
+
+@needs_root
 def test_a_group_alone(shared, nobody):
     server = shared(nobody, "--group", nobody.pw_gid).start()
     (worker,) = server.worker_pids()

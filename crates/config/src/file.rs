@@ -14,6 +14,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::Error;
+use crate::merge::Origin;
+use crate::table::HOOKS;
 
 /// What a config file says.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,19 @@ pub struct Document {
 }
 
 impl Document {
+    /// Where each hook that it gives was written.
+    pub fn hooks(&self) -> BTreeMap<String, String> {
+        let names = HOOKS.iter().map(|hook| hook.name);
+        let given =
+            names.filter(|name| self.functions.contains(*name) || self.values.contains_key(*name));
+        given.map(|name| (name.to_owned(), self.origin_of(name).to_string())).collect()
+    }
+
+    /// Where a name was written.
+    pub(crate) fn origin_of(&self, name: &str) -> Origin {
+        Origin::File { name: self.origin.clone(), line: self.lines.get(name).copied() }
+    }
+
     /// Reads a TOML file; of `pyproject.toml`, the table `[tool.serve]`. `None`
     /// if that is not there.
     ///

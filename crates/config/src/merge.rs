@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::file::Document;
 use crate::settings::Settings;
 use crate::suggest::nearest;
-use crate::table::{ABSENT, Absent, Fate, Row, TABLE};
+use crate::table::{ABSENT, Absent, Fate, HOOKS, Row, TABLE};
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,31 +183,54 @@ fn any_address(port: String) -> Result<Json, Error> {
 pub fn from_file(document: &Document) -> Result<Layer, Error> {
     let mut layer = Layer::default();
     for (name, value) in &document.values {
-        let origin = origin(document, name);
+        let origin = document.origin_of(name);
         if let Some(row) = TABLE.iter().find(|row| row.name == name) {
             if !value.is_null() && value != "" {
                 layer.set(row, origin, value)?;
             }
         } else if let Some(row) = ABSENT.iter().find(|row| row.name == name) {
             layer.miss(row, &origin, value)?;
+        } else if is_hook(name) {
+            hook(name, &origin, value)?;
         } else {
-            layer.remarks.extend(unknown(document, name, &origin));
+            layer.remarks.extend(unknown(document, name, &origin, meant(name)));
         }
     }
-    for name in &document.functions {
+    for name in document.functions.iter().filter(|name| !is_hook(name)) {
+        let origin = document.origin_of(name);
         if let Some(row) = ABSENT.iter().find(|row| row.name == name) {
-            layer.miss(row, &origin(document, name), &Json::Bool(true))?;
+            layer.miss(row, &origin, &Json::Bool(true))?;
+        } else {
+            let meant = nearest(name, HOOKS.iter().map(|hook| hook.name));
+            layer.remarks.extend(unknown(document, name, &origin, meant));
         }
     }
     Ok(layer)
 }
 
-fn origin(document: &Document, name: &str) -> Origin {
-    Origin::File { name: document.origin.clone(), line: document.lines.get(name).copied() }
+fn is_hook(name: &str) -> bool {
+    HOOKS.iter().any(|hook| hook.name == name)
 }
 
-fn unknown(document: &Document, name: &str, origin: &Origin) -> Option<Remark> {
-    let hint = meant(name).map(|known| format!("; did you mean '{known}'?"));
+/// What it gives is imported elsewhere.
+fn hook(name: &str, origin: &Origin, value: &Json) -> Result<(), Error> {
+    if value.is_null() || value.is_string() {
+        return Ok(());
+    }
+    Err(Error::Value {
+        place: format!("{origin}: {name}"),
+        value: value.clone(),
+        complaint: "is neither a function nor the path of one, as in module:function".into(),
+    })
+}
+
+fn unknown(
+    document: &Document,
+    name: &str,
+    origin: &Origin,
+    meant: Option<&str>,
+) -> Option<Remark> {
+    let hint = meant.map(|known| format!("; did you mean '{known}'?"));
     let counts = document.helpers.as_ref().is_none_or(|own| hint.is_some() && !own.contains(name));
     let hint = hint.unwrap_or_default();
     counts.then(|| {
@@ -222,7 +245,8 @@ fn unknown(document: &Document, name: &str, origin: &Origin) -> Option<Remark> {
 fn meant(name: &str) -> Option<&'static str> {
     let flag = format!("--{}", name.replace('_', "-").to_ascii_lowercase());
     let by_flag = TABLE.iter().find(|row| row.flags.contains(&flag.as_str()));
-    let names = || TABLE.iter().map(|row| row.name).chain(ABSENT.iter().map(|row| row.name));
+    let others = ABSENT.iter().map(|row| row.name).chain(HOOKS.iter().map(|hook| hook.name));
+    let names = || TABLE.iter().map(|row| row.name).chain(others);
     by_flag.map(|row| row.name).or_else(|| nearest(name, names()))
 }
 

@@ -1,6 +1,6 @@
 //! The page for who comes from gunicorn: what becomes of each setting.
 
-use crate::table::{ABSENT, Fate, Row, TABLE};
+use crate::table::{ABSENT, Fate, HOOKS, Row, TABLE};
 
 /// Rows that differ from gunicorn's without being better.
 const DIFFERENT: &[&str] =
@@ -16,6 +16,10 @@ pub fn migrating() -> String {
             _ => "better",
         };
         page.push_str(&line(row.name, verdict, row.gunicorn));
+    }
+    for hook in HOOKS {
+        let verdict = if hook.gunicorn.is_empty() { "same" } else { "differs" };
+        page.push_str(&line(hook.name, verdict, hook.gunicorn));
     }
     for row in ABSENT {
         let verdict = match row.fate {
@@ -50,8 +54,8 @@ mod tests {
         assert!(committed == migrating(), "docs/migrating-from-gunicorn.md: `make gen`");
     }
 
-    /// gunicorn's settings by name; hooks are no settings here, and `config`,
-    /// `check_config` and `print_config` are no rows.
+    /// gunicorn's settings by name; `config`, `check_config` and `print_config`
+    /// are no rows.
     const GUNICORN: &str = "\
         wsgi_app bind backlog workers worker_class threads worker_connections max_requests \
         max_requests_jitter timeout graceful_timeout keepalive asgi_loop asgi_lifespan \
@@ -67,7 +71,9 @@ mod tests {
         http2_initial_window_size http2_max_frame_size http2_max_header_list_size control_socket \
         control_socket_mode control_socket_disable dirty_apps dirty_workers dirty_timeout \
         dirty_threads dirty_graceful_timeout on_dirty_starting dirty_post_fork dirty_worker_init \
-        dirty_worker_exit ssl_context";
+        dirty_worker_exit ssl_context on_starting when_ready on_reload on_exit nworkers_changed \
+        pre_fork child_exit post_fork post_worker_init worker_int worker_abort worker_exit \
+        pre_request post_request pre_exec";
 
     #[test]
     fn every_setting_of_gunicorn_has_its_line() {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use crate::kind::Kind;
-use crate::table::{ABSENT, TABLE};
+use crate::table::{ABSENT, HOOKS, TABLE};
 
 /// The schema, draft 7, as indented JSON.
 pub fn schema() -> String {
@@ -19,11 +19,18 @@ pub fn schema() -> String {
         let property = json!({ "description": row.sentence(), "deprecated": true });
         (row.name.to_string(), property)
     });
+    let hooks = HOOKS.iter().map(|hook| {
+        let property = json!({
+            "type": "string",
+            "description": "The import path of a function, as in module:function.",
+        });
+        (hook.name.to_string(), property)
+    });
     let schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Settings of serve",
         "type": "object",
-        "properties": settings.chain(absent).collect::<Map<_, _>>(),
+        "properties": settings.chain(hooks).chain(absent).collect::<Map<_, _>>(),
         "additionalProperties": false,
     });
     format!("{schema:#}\n")

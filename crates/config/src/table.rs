@@ -10,6 +10,7 @@
 mod absent;
 mod classes;
 mod development;
+mod hooks;
 mod logs;
 mod requests;
 mod server;
@@ -22,6 +23,7 @@ use serde_json::Value as Json;
 use crate::kind::Kind;
 
 pub(crate) use absent::{ABSENT, Absent, Fate};
+pub(crate) use hooks::HOOKS;
 pub(crate) use logs::FACILITIES;
 
 /// One setting.

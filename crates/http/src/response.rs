@@ -60,6 +60,12 @@ impl Response {
         Self::default()
     }
 
+    /// Forgets everything; it is as new.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
+    }
+
     /// Begins anew with a status such as `200 OK`, and forgets all fields.
     ///
     /// The code is three digits from 200 to 599 (interim responses are the
@@ -69,8 +75,7 @@ impl Response {
     /// # Errors
     /// [`Kind::ResponseStatus`].
     pub fn start(&mut self, status: &[u8]) -> Result<(), Error> {
-        self.bytes.clear();
-        *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
+        self.clear();
         let code = code(status).ok_or_else(|| Error::about(Kind::ResponseStatus, status))?;
         self.bytes.extend_from_slice(b"HTTP/1.1 ");
         self.bytes.extend_from_slice(status);
@@ -112,6 +117,12 @@ impl Response {
     /// The status code; 0 before `start`.
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// The status line and fields as the application gave them, each line with
+    /// its end; empty before `start`.
+    pub fn head(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The Content-Length that the application gave.
@@ -244,7 +255,7 @@ mod tests {
             let added = response.field(name.as_bytes(), b"x");
             assert_eq!(kind(added), Some(Kind::ResponseName), "{name:?}");
         }
-        assert_eq!(response.bytes, b"HTTP/1.1 200 OK\r\n");
+        assert_eq!(response.head(), b"HTTP/1.1 200 OK\r\n");
         assert_eq!(kind(response.field(b"X-A", b"tab\tand \xe9")), None);
     }
 

@@ -1,6 +1,6 @@
 //! Loads what the operator named: the application, or a configuration file.
 //!
-//! The work is done by two small Python modules compiled into this binary; here
+//! The work is done by small Python modules compiled into this binary; here
 //! their refusals become Rust values.
 
 use std::env;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
-use pyo3::types::PyModule;
+use pyo3::types::{PyDict, PyModule};
 
 /// A loaded WSGI application.
 #[derive(Debug)]
@@ -37,12 +37,25 @@ pub fn load(py: Python<'_>, spec: &str, directory: &Path) -> Result<App, Refusal
     call(&module, "load", (spec,)).map(|app| App(app.unbind()))
 }
 
+/// What a configuration written in Python says.
+#[derive(Debug)]
+pub struct Program<'py> {
+    /// A JSON object of what can be told to other processes.
+    pub json: String,
+    /// All its names.
+    pub names: Bound<'py, PyDict>,
+}
+
 /// Runs a configuration file written in Python, which may import what is in
-/// `directory`; returns a JSON object of what it says.
+/// `directory`.
 ///
 /// # Errors
 /// Code 2, naming file and line, when it cannot be read or raises.
-pub fn evaluate_file(py: Python<'_>, path: &str, directory: &Path) -> Result<String, Refusal> {
+pub fn evaluate_file<'py>(
+    py: Python<'py>,
+    path: &str,
+    directory: &Path,
+) -> Result<Program<'py>, Refusal> {
     evaluate(py, "evaluate_file", path, directory)
 }
 
@@ -50,13 +63,23 @@ pub fn evaluate_file(py: Python<'_>, path: &str, directory: &Path) -> Result<Str
 ///
 /// # Errors
 /// Code 2, when it cannot be imported.
-pub fn evaluate_module(py: Python<'_>, name: &str, directory: &Path) -> Result<String, Refusal> {
+pub fn evaluate_module<'py>(
+    py: Python<'py>,
+    name: &str,
+    directory: &Path,
+) -> Result<Program<'py>, Refusal> {
     evaluate(py, "evaluate_module", name, directory)
 }
 
-fn evaluate(py: Python<'_>, how: &str, what: &str, directory: &Path) -> Result<String, Refusal> {
-    let json = call(&built_in(py, "_config")?, how, (what, directory.to_string_lossy()))?;
-    json.extract().map_err(|error| unexpected(&error))
+fn evaluate<'py>(
+    py: Python<'py>,
+    how: &str,
+    what: &str,
+    directory: &Path,
+) -> Result<Program<'py>, Refusal> {
+    let found = call(&built_in(py, "_config")?, how, (what, directory.to_string_lossy()))?;
+    let (json, names) = found.extract().map_err(|error| unexpected(&error))?;
+    Ok(Program { json, names })
 }
 
 /// Puts directories first on `sys.path`, before the working directory.
@@ -78,6 +101,7 @@ pub(crate) fn built_in<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, Py
     let source = match name {
         "_app" => include_str!("../../../python/serve/_app.py"),
         "_config" => include_str!("../../../python/serve/_config.py"),
+        "_hooks" => include_str!("../../../python/serve/_hooks.py"),
         "_gevent" => include_str!("../../../python/serve/_gevent.py"),
         "_module" => include_str!("../../../python/serve/_module.py"),
         "_socket" => include_str!("../../../python/serve/_socket.py"),
@@ -95,7 +119,7 @@ pub(crate) fn built_in<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, Py
     .map_err(|error| unexpected(&error))
 }
 
-fn call<'py>(
+pub(crate) fn call<'py>(
     module: &Bound<'py, PyModule>,
     function: &str,
     arguments: impl PyCallArgs<'py>,
@@ -103,7 +127,12 @@ fn call<'py>(
     module
         .getattr(function)
         .and_then(|function| function.call1(arguments))
-        .map_err(|error| refusal(module, &error).unwrap_or_else(|| unexpected(&error)))
+        .map_err(|error| refused(module, &error))
+}
+
+/// What a function of `module` has raised, as a refusal.
+pub(crate) fn refused(module: &Bound<'_, PyModule>, error: &PyErr) -> Refusal {
+    refusal(module, error).unwrap_or_else(|| unexpected(error))
 }
 
 fn refusal(module: &Bound<'_, PyModule>, error: &PyErr) -> Option<Refusal> {

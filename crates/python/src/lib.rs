@@ -14,6 +14,7 @@ mod drive;
 mod environ;
 mod errors;
 mod file;
+mod hooks;
 mod input;
 mod interpreter;
 mod latin1;
@@ -25,9 +26,10 @@ mod respond;
 mod seen;
 mod timeout;
 
-pub use app::{App, Refusal, evaluate_file, evaluate_module, insert_directories, load};
+pub use app::{App, Program, Refusal, evaluate_file, evaluate_module, insert_directories, load};
 pub use drive::{Control, Driver, Options, Order, forked, has_gevent, patch, run};
 pub use environ::Origin;
+pub use hooks::{Hooks, Moment};
 pub use interpreter::{Home, Interpreter};
 pub use process::{
     Preloaded, before_fork, forked_child, forked_parent, guard, prepare_worker, set_environment,

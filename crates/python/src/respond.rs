@@ -137,9 +137,21 @@ impl Bridge {
             Ok(start) => {
                 let (reactor, host, noted) = (&self.reactor, &*self.host, &self.noted);
                 let call = Call { py, id, reactor, host, environ, start, peer, detachable, noted };
-                call.run(self.app.0.bind(py));
-                call.end();
-                kit.spare = call.start.borrow_mut().close();
+                let hooks = self.options.hooks.as_deref();
+                match hooks.map(|hooks| hooks.before(&call.environ)).transpose() {
+                    Ok(request) => {
+                        call.run(self.app.0.bind(py));
+                        call.end();
+                        kit.spare = call.start.borrow_mut().close();
+                        if let (Some(hooks), Some(request)) = (hooks, request) {
+                            hooks.after(request, &call.environ, &kit.spare);
+                        }
+                    }
+                    Err(error) => {
+                        call.failed(Failure::Raised(error));
+                        kit.spare = call.start.borrow_mut().close();
+                    }
+                }
             }
             Err(error) => {
                 log::error!("client={peer}: cannot call the application: {error}");
@@ -253,7 +265,13 @@ impl<'py> Call<'_, 'py> {
 
     /// Into the log, and 500 to the client; after the head, a cut.
     fn failed(&self, failure: Failure) {
-        self.start.borrow_mut().stage = Stage::Over;
+        let mut start = self.start.borrow_mut();
+        if matches!(start.stage, Stage::Waiting | Stage::Started) {
+            // The client gets none of it, which a hook may want to know.
+            start.response.clear();
+        }
+        start.stage = Stage::Over;
+        drop(start);
         match failure {
             Failure::Invalid(error) => log::error!("{self}: {error}"),
             // How an application that has taken the connection ends under gunicorn.

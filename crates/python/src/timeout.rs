@@ -14,6 +14,7 @@ use pyo3::types::{PyCFunction, PyDict, PyType};
 use crate::alarm::{Alarm, signal};
 use crate::app::built_in;
 use crate::drive::Host;
+use crate::hooks::{Hooks, Moment};
 use crate::module;
 
 /// `serve.RequestTimeout`.
@@ -57,17 +58,24 @@ pub(crate) fn wakeup(py: Python<'_>) -> Result<UnixStream, String> {
 }
 
 /// Makes this thread, the interpreter's main one, hear the alarm: then it raises
-/// `RequestTimeout` in what it runs, if `is_due` says so.
+/// `RequestTimeout` in what it runs, if `is_due` says so; hooks hear it first.
 ///
 /// # Errors
 /// A sentence.
 pub(crate) fn alarm(
     py: Python<'_>,
     is_due: impl Fn(Python<'_>) -> bool + Send + Sync + 'static,
+    hooks: Option<Arc<Hooks>>,
 ) -> Result<Alarm, String> {
     let failed = |error: PyErr| format!("cannot install the handler of timeouts: {error}");
     let module = built_in(py, "_timeout").map_err(|refusal| refusal.message)?;
-    let is_due = PyCFunction::new_closure(py, None, None, move |args, _| is_due(args.py()));
+    let is_due = PyCFunction::new_closure(py, None, None, move |args, _| {
+        let due = is_due(args.py());
+        if let (true, Some(hooks)) = (due, &hooks) {
+            hooks.tell(args.py(), Moment::Late);
+        }
+        due
+    });
     let raise = is_due.and_then(|is_due| {
         let arguments = (signal(), exception(py)?, is_due);
         module.getattr("raise_in_request")?.call1(arguments)

@@ -102,6 +102,13 @@ pub struct Seat {
     ready: OwnedFd,
 }
 
+impl Seat {
+    /// The number of the worker.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+}
+
 /// What of a [`Plan`](crate::Plan) reaches the mold.
 #[derive(Debug)]
 pub struct Planned {

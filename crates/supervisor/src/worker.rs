@@ -33,7 +33,7 @@ impl WorkerId {
         (1..=SLOTS).map(Self)
     }
 
-    /// As the log shows it.
+    /// From 1, as the log shows it.
     pub fn number(self) -> u16 {
         self.0
     }

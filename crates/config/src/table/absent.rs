@@ -162,6 +162,8 @@ pub(crate) static ABSENT: &[Absent] = &[
     missing("ciphers", &["--ciphers"]).says(TLS_DETAIL),
     missing("suppress_ragged_eofs", &["--suppress-ragged-eofs"]).switch().says(TLS_DETAIL),
     missing("do_handshake_on_connect", &["--do-handshake-on-connect"]).switch().says(TLS_DETAIL),
+    missing("pre_exec", &[])
+        .says("after USR2 the new server reads the config file, and calls its on_starting"),
     missing("ssl_context", &[]).says(TLS_DETAIL),
     missing("http_protocols", &["--http-protocols"]).save("h1").says(HTTP2),
     missing("http2_cleartext", &["--http2-cleartext"]).save("off").says(HTTP2),

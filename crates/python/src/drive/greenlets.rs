@@ -91,7 +91,8 @@ pub(super) fn run(
     let bridge = Bridge::new(py, app, reactor.clone(), options, host);
     let bridge = bridge.map_err(|error| error.to_string())?;
     let interrupted = flights.clone();
-    let alarm = timeout::alarm(py, move |py| interrupted.interrupt(py))?;
+    let hooks = options.hooks.clone();
+    let alarm = timeout::alarm(py, move |py| interrupted.interrupt(py), hooks)?;
     let wakeup = timeout::wakeup(py)?;
     watch(wakeup.as_fd())?;
     let orders = Orders::new(control, wakeup, options.idle_grace);

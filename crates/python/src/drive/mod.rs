@@ -17,6 +17,7 @@ use serve_net::{Board, Reactor};
 
 use crate::app::App;
 use crate::environ::Origin;
+use crate::hooks::Hooks;
 
 pub use greenlets::{forked, has_gevent, patch};
 pub(crate) use host::Host;
@@ -45,6 +46,8 @@ pub struct Options {
     pub tired_after: Option<u64>,
     /// The worker's name in the log.
     pub worker: String,
+    /// Functions of the configuration that wait for requests.
+    pub hooks: Option<Arc<Hooks>>,
 }
 
 /// Who drives, and where the application runs.

@@ -42,7 +42,7 @@ pub(super) fn run(
     let bridge = Bridge::new(py, app, reactor.clone(), options, host);
     let bridge = bridge.map_err(|error| error.to_string())?;
     let watched = watch.clone();
-    let alarm = timeout::alarm(py, move |_| watched.claim())?;
+    let alarm = timeout::alarm(py, move |_| watched.claim(), options.hooks.clone())?;
     let wakeup = timeout::wakeup(py)?;
     reactor.lock().watch(wakeup.as_fd()).map_err(|error| format!("epoll_ctl: {error}"))?;
     let orders = Orders::new(control, wakeup, options.idle_grace);

@@ -1,3 +1,3 @@
 def mark_process_dead(pid):
     """What the real one does needs its files."""
-    assert isinstance(pid, int)
+    print(f"dead: {pid:d}", flush=True)

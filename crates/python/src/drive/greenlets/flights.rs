@@ -19,6 +19,7 @@ use serve_net::{Board, Exchange, ExchangeId, Peer, Sent, Shared};
 
 use crate::app::built_in;
 use crate::drive::Options;
+use crate::hooks::{Hooks, Moment};
 use crate::timeout;
 
 const MESSAGE: &str = "the application did not answer in time";
@@ -80,6 +81,7 @@ pub(super) struct Flights {
     /// What the worker's watcher from outside waits anyway.
     timeout: Duration,
     request_timeout: Option<Duration>,
+    hooks: Option<Arc<Hooks>>,
     /// The hub has been kept for longer than that.
     stuck: AtomicBool,
     /// The request that was found running when the lookout asked.
@@ -124,6 +126,7 @@ impl Flights {
             worker: options.worker.clone(),
             timeout: set(options.timeout).unwrap_or(Duration::MAX),
             request_timeout: set(options.request_timeout),
+            hooks: options.hooks.clone(),
             stuck: AtomicBool::new(false),
             found: Mutex::default(),
         })
@@ -225,6 +228,9 @@ impl Flights {
         match timeout::exception(py) {
             Ok(exception) => {
                 for number in late.into_iter().filter(|number| self.tell(*number)) {
+                    if let Some(hooks) = &self.hooks {
+                        hooks.tell(py, Moment::Late);
+                    }
                     self.throw(py, number, &exception);
                 }
             }

@@ -30,6 +30,7 @@ use super::running::Limit;
 use super::{Host, Options};
 use crate::alarm::Blocked;
 use crate::app::{App, built_in};
+use crate::hooks::{Hooks, Moment};
 use crate::respond::Bridge;
 use crate::{process, timeout};
 
@@ -91,10 +92,15 @@ pub(super) fn run(
     let stack = size.stack.unwrap_or(0);
     let fits = module.getattr("check").and_then(|check| check.call1((stack,)));
     fits.map_err(|error| format!("thread_stack_size: {error}"))?;
-    let main =
-        Main { module: module.unbind(), pool: Arc::new(pool), calls: Mutex::new(calls), stack };
+    let main = Main {
+        module: module.unbind(),
+        pool: Arc::new(pool),
+        calls: Mutex::new(calls),
+        stack,
+        hooks: options.hooks.clone(),
+    };
     // The handler in Python has nothing to do: the exception is for another thread.
-    let alarm = timeout::alarm(py, |_| false)?;
+    let alarm = timeout::alarm(py, |_| false, None)?;
     let turner = Turner {
         pool: main.pool.clone(),
         orders: &Orders::new(control, wakeup, options.idle_grace),
@@ -124,6 +130,7 @@ struct Main {
     /// Locked by the main thread alone.
     calls: Mutex<Receiver<Call>>,
     stack: usize,
+    hooks: Option<Arc<Hooks>>,
 }
 
 impl Main {
@@ -167,6 +174,9 @@ impl Main {
     }
 
     fn raise(&self, py: Python<'_>, seat: usize, number: u64) {
+        if let Some(hooks) = &self.hooks {
+            hooks.tell(py, Moment::Late);
+        }
         match timeout::exception(py) {
             Ok(exception) => self.pool.seats.raise(seat, number, &exception),
             Err(error) => log::error!("cannot raise RequestTimeout: {error}"),
