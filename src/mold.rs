@@ -1,7 +1,6 @@
 //! A mold: starts Python, evaluates the configuration, perhaps loads the
 //! application, and forks workers when the master says so.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::sys::prctl;
@@ -9,7 +8,7 @@ use nix::sys::signal::Signal;
 use pyo3::Python;
 use serve_config::{Document, Settings, Workers};
 use serve_python::{App, Driver, Home, Interpreter, Moment, Preloaded, Refusal};
-use serve_supervisor::{ForkHooks, Forked, MoldLink, News, Order, Planned};
+use serve_supervisor::{ForkHooks, Forked, MoldLink, News, Order};
 
 use crate::configuration::Read;
 use crate::invocation::Invocation;
@@ -34,7 +33,6 @@ impl ForkHooks for Hooks<'_> {
 /// What a generation is made of, once the master has decided.
 pub(crate) struct Cast {
     pub(crate) settings: Settings,
-    pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) driver: Driver,
     /// Loaded here when it is preloaded.
     pub(crate) app: Option<App>,
@@ -89,7 +87,7 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         return lost(&error);
     }
     let planned = py.detach(|| link.plan());
-    let Planned { blob, listeners } = match planned {
+    let blob = match planned {
         Ok(Some(plan)) => plan,
         Ok(None) => return 0,
         Err(error) => return lost(&error),
@@ -121,7 +119,7 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
     if let Err(error) = link.ready() {
         return lost(&error);
     }
-    obey(py, link, Cast { settings, listeners, driver, app, hooks })
+    obey(py, link, Cast { settings, driver, app, hooks })
 }
 
 /// What the configuration file says.
@@ -199,7 +197,7 @@ fn preload(py: Python<'_>, settings: &Settings) -> Result<App, Refusal> {
     Ok(app)
 }
 
-fn obey(py: Python<'_>, mut link: MoldLink, mut cast: Cast) -> i32 {
+fn obey(py: Python<'_>, mut link: MoldLink, cast: Cast) -> i32 {
     let hooks = cast.hooks.clone();
     let tell = |moment| tell(py, hooks.as_deref(), moment);
     let mut stopping = false;
@@ -217,15 +215,9 @@ fn obey(py: Python<'_>, mut link: MoldLink, mut cast: Cast) -> i32 {
                 News::Serving => tell(Moment::Serving),
                 News::Died { worker, pid } => tell(Moment::Died(worker.number(), pid)),
                 News::Workers { now, before } => tell(Moment::Resized(now, before)),
-                News::Stopping => {
-                    stopping = true;
-                    cast.listeners.clear();
-                }
+                News::Stopping => stopping = true,
             },
-            // Its copies of the sockets go before Python's end, which takes its
-            // time: while they are open the kernel lets clients in.
             Ok(Order::Leave) => {
-                cast.listeners.clear();
                 if stopping {
                     tell(Moment::Exiting);
                 }

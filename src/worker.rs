@@ -38,7 +38,8 @@ pub(crate) fn run(py: Python<'_>, mut link: WorkerLink, cast: Cast) -> i32 {
 }
 
 fn work(py: Python<'_>, link: &mut WorkerLink, cast: Cast) -> i32 {
-    let Cast { settings, listeners, driver, app, hooks } = cast;
+    let Cast { settings, driver, app, hooks } = cast;
+    let listeners = link.take_listeners();
     let app = match app.map_or_else(|| load(py, &settings), Ok) {
         Ok(app) => app,
         Err(refusal) => return refuse(&refusal),

@@ -33,9 +33,7 @@ mod worker;
 
 pub use daemon::{Detached, detach};
 pub use error::Error;
-pub use link::{
-    Command, ForkHooks, Forked, MoldLink, News, Order, Planned, Reason, Seat, WorkerLink,
-};
+pub use link::{Command, ForkHooks, Forked, MoldLink, News, Order, Reason, Seat, WorkerLink};
 pub use master::{Outcome, run};
 pub use pidfile::Pidfile;
 pub use scoreboard::{Request, Scoreboard, Slot, Snapshot, State, monotonic_ms};

@@ -30,8 +30,9 @@ use crate::wire::{self, Received, Socket};
 use crate::worker::{RETIRE, WorkerId};
 use crate::{Error, Refusal};
 
-/// What the master tells a mold. `Plan` carries a memory file and the listeners; `Fork` the `ready`
-/// pipe.
+/// What the master tells a mold. `Plan` carries a memory file; `Fork` the `ready` pipe and
+/// the listeners, of which a mold keeps no copy: they would be open when the workers have closed
+/// theirs.
 #[derive(Serialize, Deserialize, Debug)]
 pub(crate) enum ToMold {
     Plan,
@@ -100,6 +101,7 @@ impl ForkHooks for () {}
 pub struct Seat {
     worker: WorkerId,
     ready: OwnedFd,
+    listeners: Vec<OwnedFd>,
 }
 
 impl Seat {
@@ -107,15 +109,6 @@ impl Seat {
     pub fn worker(&self) -> WorkerId {
         self.worker
     }
-}
-
-/// What of a [`Plan`](crate::Plan) reaches the mold.
-#[derive(Debug)]
-pub struct Planned {
-    /// The plan's bytes.
-    pub blob: Vec<u8>,
-    /// The listeners in the plan's order: this process's own descriptors, close-on-exec.
-    pub listeners: Vec<OwnedFd>,
 }
 
 /// What a mold is to do.
@@ -179,12 +172,11 @@ impl MoldLink {
     ///
     /// # Errors
     /// [`Error::System`] and [`Error::Link`].
-    pub fn plan(&self) -> Result<Option<Planned>, Error> {
+    pub fn plan(&self) -> Result<Option<Vec<u8>>, Error> {
         loop {
             match self.socket.receive()? {
                 Received::Message(ToMold::Plan, mut fds) if !fds.is_empty() => {
-                    let blob = wire::unblob(fds.remove(0))?;
-                    return Ok(Some(Planned { blob, listeners: fds }));
+                    return wire::unblob(fds.remove(0)).map(Some);
                 }
                 // No log file is open before there is a plan, and nothing is news.
                 Received::Message(ToMold::Reopen | ToMold::News(_), _) | Received::Nothing => {}
@@ -224,8 +216,9 @@ impl MoldLink {
     pub fn order(&self) -> Result<Order, Error> {
         loop {
             match self.socket.receive()? {
-                Received::Message(ToMold::Fork(worker), mut fds) if fds.len() == 1 => {
-                    return Ok(Order::Fork(Seat { worker, ready: fds.remove(0) }));
+                Received::Message(ToMold::Fork(worker), mut fds) if !fds.is_empty() => {
+                    let ready = fds.remove(0);
+                    return Ok(Order::Fork(Seat { worker, ready, listeners: fds }));
                 }
                 Received::Message(ToMold::Reopen, _) => return Ok(Order::Reopen),
                 Received::Message(ToMold::News(news), _) => return Ok(Order::News(news)),
@@ -356,6 +349,7 @@ pub struct WorkerLink {
     told: Told,
     lifeline: OwnedFd,
     signals: Signals,
+    listeners: Vec<OwnedFd>,
 }
 
 impl WorkerLink {
@@ -370,7 +364,8 @@ impl WorkerLink {
         let mut ready = File::from(seat.ready);
         // From now on the master can signal this process, and it listens.
         say(&mut ready, &getpid().as_raw().to_ne_bytes());
-        Self { worker: seat.worker, generation, slot, ready, told: Told::Pid, lifeline, signals }
+        let (worker, listeners) = (seat.worker, seat.listeners);
+        Self { worker, generation, slot, ready, told: Told::Pid, lifeline, signals, listeners }
     }
 
     /// This worker's number.
@@ -386,6 +381,11 @@ impl WorkerLink {
     /// Its place on the scoreboard, which it alone writes.
     pub fn slot(&self) -> &'static Slot {
         self.slot
+    }
+
+    /// The listeners in the plan's order, close-on-exec; none the second time.
+    pub fn take_listeners(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.listeners)
     }
 
     /// Tells the master that this worker serves. Further calls do nothing.

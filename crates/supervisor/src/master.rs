@@ -115,6 +115,8 @@ struct Master<'a> {
     /// The new master that this one has started.
     started: Option<Started>,
     links: BTreeMap<u32, Socket>,
+    /// The listeners of each generation, for workers that are still to come.
+    listeners: BTreeMap<u32, Vec<OwnedFd>>,
     pipes: BTreeMap<WorkerId, ReadyPipe>,
     /// Heard, and not yet told to the table.
     events: VecDeque<Event>,
@@ -157,6 +159,7 @@ impl<'a> Master<'a> {
             predecessor,
             started: None,
             links: BTreeMap::new(),
+            listeners: BTreeMap::new(),
             pipes: BTreeMap::new(),
             events: VecDeque::new(),
             oom_kills: OomKills::find(Path::new("/")),
@@ -307,13 +310,12 @@ impl<'a> Master<'a> {
             let plan = self.site.plan(generation, &report)?;
             let settings = Settings { news, ..plan.settings()? };
             let blob = wire::blob(&plan.blob).map_err(refusal)?;
-            let fds: Vec<BorrowedFd<'_>> =
-                [&blob].into_iter().chain(&plan.listeners).map(AsFd::as_fd).collect();
             let link = self
                 .links
                 .get(&generation)
                 .ok_or_else(|| refusal(Error::Link("no link".into())))?;
-            link.send(&ToMold::Plan, &fds).map_err(refusal)?;
+            link.send(&ToMold::Plan, &[blob.as_fd()]).map_err(refusal)?;
+            self.listeners.insert(generation, plan.listeners);
             Ok(settings)
         };
         match planned() {
@@ -366,6 +368,7 @@ impl<'a> Master<'a> {
             Action::Stopping => {
                 self.say_goodbye();
                 self.site.stopping();
+                self.listeners.clear();
             }
             Action::Upgrade => {
                 let event = self.upgrade().unwrap_or_else(|message| Event::NotUpgraded { message });
@@ -442,7 +445,10 @@ impl<'a> Master<'a> {
         watch(&self.poll, read.as_raw_fd(), worker_token(worker))
             .map_err(Error::io("poll a worker's pipe"))?;
         self.pipes.insert(worker, ReadyPipe::new(read));
-        link.send(&ToMold::Fork(worker), &[write.as_fd()])
+        let listeners = self.listeners.get(&generation).into_iter().flatten();
+        let fds: Vec<BorrowedFd<'_>> =
+            [&write].into_iter().chain(listeners).map(AsFd::as_fd).collect();
+        link.send(&ToMold::Fork(worker), &fds)
     }
 
     fn tell(&self, generation: u32, message: &ToMold) {
@@ -452,6 +458,7 @@ impl<'a> Master<'a> {
     }
 
     fn close_link(&mut self, generation: u32) {
+        self.listeners.remove(&generation);
         if let Some(link) = self.links.remove(&generation) {
             self.unwatch(link.as_raw_fd());
         }

@@ -417,8 +417,8 @@ fn children_are_at_home() {
             home
         })
         .collect();
-    // The lifeline, the ready pipe, two ends of the signal pipe.
-    assert_eq!(homes[0], "fds=4 blocked=0 sigchld=default hooks=child");
+    // The lifeline, the ready pipe, two ends of the signal pipe, the listener.
+    assert_eq!(homes[0], "fds=5 blocked=0 sigchld=default hooks=child");
     assert!(homes.iter().all(|home| *home == homes[0]), "{homes:?}");
     toy.signal(Signal::SIGTERM);
     assert_eq!(toy.end().code(), Some(0));
@@ -648,9 +648,7 @@ fn mold(mut link: MoldLink, config: &PathBuf) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some(plan) = link.plan().unwrap() else { return ExitCode::SUCCESS };
-    assert_eq!(plan.listeners.len(), 1);
-    drop(plan.listeners);
-    let config = String::from_utf8(plan.blob).unwrap();
+    let config = String::from_utf8(plan).unwrap();
     match word(&config, "mold") {
         Some("fails") => {
             link.failed(Refusal { code: 4, message: "no such application".into() }).unwrap();
