@@ -13,24 +13,24 @@ use serve_net::{Address, Exchange, Gateway, Listener, Options, Reactor, Shared};
 
 struct Fixed {
     reactor: Shared,
+    response: Response,
     body: Vec<u8>,
 }
 
 impl Fixed {
-    fn response(&self) -> Result<Response, serve_http::Error> {
-        let mut response = Response::new();
-        response.start(b"200 OK")?;
-        response.field(b"Content-Type", b"text/plain; charset=utf-8")?;
-        response.field(b"Content-Length", self.body.len().to_string().as_bytes())?;
-        Ok(response)
+    /// As an application does, which has its head to make each time.
+    fn fill(&mut self) -> Result<(), serve_http::Error> {
+        self.response.start(b"200 OK")?;
+        self.response.field(b"Content-Type", b"text/plain; charset=utf-8")?;
+        self.response.field(b"Content-Length", self.body.len().to_string().as_bytes())
     }
 }
 
 impl Gateway for Fixed {
     fn call(&mut self, exchange: Exchange) {
-        let response = self.response();
-        let answered = response
-            .and_then(|response| self.reactor.lock().respond(exchange.id, &response, &self.body));
+        let answered = self
+            .fill()
+            .and_then(|()| self.reactor.lock().respond(exchange.id, &self.response, &self.body));
         if let Err(error) = answered {
             self.reactor.lock().fail(exchange.id, 500, &error.to_string());
         }
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut body = Vec::new();
     io::stdin().read_to_end(&mut body)?;
     let reactor = Shared::new(Reactor::new(Options::default(), vec![listener], None)?);
-    let mut fixed = Fixed { reactor: reactor.clone(), body };
+    let mut fixed = Fixed { reactor: reactor.clone(), response: Response::new(), body };
     loop {
         reactor.turn(None, &mut fixed)?;
     }

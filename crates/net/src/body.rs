@@ -13,6 +13,12 @@ pub enum Body {
     File(File, u64),
 }
 
+impl Default for Body {
+    fn default() -> Self {
+        Self::Memory(Vec::new())
+    }
+}
+
 impl Body {
     /// Length in bytes.
     pub fn len(&self) -> u64 {

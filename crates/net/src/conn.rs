@@ -111,6 +111,8 @@ pub(crate) struct Conn {
     input: Vec<u8>,
     spool: Spool,
     out: Out,
+    /// When the application last sent a piece of the body.
+    sent: Option<Instant>,
     deadline: Deadline,
 }
 
@@ -146,6 +148,7 @@ impl Conn {
             input: Vec::new(),
             spool: Spool::default(),
             out: Out::default(),
+            sent: None,
             deadline: Deadline::default(),
         }
     }
@@ -338,7 +341,7 @@ impl Conn {
     /// complete, these may not be all.
     fn feed(&mut self, core: &mut Core, bytes: &[u8]) -> usize {
         if self.phase == Phase::Idle {
-            self.record = Record::new(core.now);
+            self.record.renew(core.now);
         }
         let mut used = self.introduced(core, bytes);
         if used > 0 && used == bytes.len() {

@@ -49,6 +49,7 @@ pub(crate) struct Core {
     /// Keys of connections that could go on, had they not had their share of
     /// this turn. No event will come for them.
     pub(crate) again: Vec<usize>,
+    pub(crate) deferred: Deferred,
     /// How many pipelined requests may still follow in this turn.
     followers: usize,
     pub(crate) access: Option<AccessLog>,
@@ -60,6 +61,32 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     /// When the log last heard of it.
     spool_failed: Option<Instant>,
+}
+
+/// Connections whose writes wait for others.
+pub(crate) struct Deferred {
+    pub(crate) keys: Vec<usize>,
+    /// Since when the first of them waits.
+    since: Instant,
+    /// How long it may.
+    pub(crate) limit: Duration,
+}
+
+impl Deferred {
+    fn new(now: Instant) -> Self {
+        Self { keys: Vec::new(), since: now, limit: Duration::ZERO }
+    }
+
+    pub(crate) fn add(&mut self, key: usize, now: Instant) {
+        if self.keys.is_empty() {
+            self.since = now;
+        }
+        self.keys.push(key);
+    }
+
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        !self.keys.is_empty() && now.saturating_duration_since(self.since) >= self.limit
+    }
 }
 
 /// Something to do for a connection, or for one of the others.
@@ -125,6 +152,7 @@ impl Core {
             outbox: Vec::with_capacity(4096),
             ready: VecDeque::new(),
             again: Vec::new(),
+            deferred: Deferred::new(now),
             followers: FOLLOWERS,
             access,
             statsd: None,

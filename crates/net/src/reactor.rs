@@ -11,7 +11,6 @@
 //! Belongs to one thread; create it after the fork, since an epoll descriptor
 //! is shared with a child.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -19,6 +18,7 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token, Waker};
+use rustc_hash::FxHashSet;
 use serve_http::{Error, Head, Response, Size};
 use slab::Slab;
 
@@ -33,6 +33,7 @@ use crate::listen::{Acceptor, Listener, Local};
 use crate::options::Options;
 
 mod accept;
+mod deferring;
 mod leaving;
 mod logs;
 mod sharing;
@@ -70,7 +71,7 @@ pub struct Reactor {
     next_door: usize,
     /// Exchanges the application has and has not finished, also those whose
     /// client has its answer already: each holds a slot.
-    running: HashSet<ExchangeId>,
+    running: FxHashSet<ExchangeId>,
     handle: Handle,
     watched: bool,
     source: Source,
@@ -144,7 +145,7 @@ impl Reactor {
             serial: 0,
             doors,
             next_door: 0,
-            running: HashSet::new(),
+            running: FxHashSet::default(),
             handle: Handle::new(waker),
             watched: false,
             source: Source::Own,
@@ -191,7 +192,7 @@ impl Reactor {
             if let Some(exchange) = self.run() {
                 return Some(exchange);
             }
-            if !self.step() {
+            if !self.step() && !self.flush_deferred() {
                 self.settled();
                 return None;
             }
@@ -236,8 +237,13 @@ impl Reactor {
         while let Some(event) = self.pending.pop() {
             self.event(event);
         }
-        self.relieve();
-        self.core.flush_logs();
+        self.flush_deferred();
+        self.settled();
+    }
+
+    /// The time of the last event, or of the last call of an application.
+    pub fn now(&self) -> Instant {
+        self.core.now
     }
 
     /// What has happened so far.
@@ -333,7 +339,8 @@ impl Reactor {
         body: &[u8],
     ) -> Result<(), Error> {
         self.release(id);
-        self.with(id, Ok(()), |conn, core| conn.respond(core, response, body))
+        let crowded = self.is_crowded();
+        self.with(id, Ok(()), |conn, core| conn.respond(core, response, body, crowded))
     }
 
     /// Ends an exchange that cannot be answered properly: `status` and `message`
@@ -365,6 +372,7 @@ impl Reactor {
         (!self.pulled && self.has_slot() && !self.core.ready.is_empty())
             || !self.pending.is_empty()
             || !self.core.again.is_empty()
+            || !self.core.deferred.keys.is_empty()
             || !self.gone.is_empty()
             || self.is_drained()
             || (self.may_accept() && self.doors.iter().any(|door| door.ready))
@@ -467,6 +475,7 @@ impl Reactor {
             }
             _ => gone,
         };
+        self.flush_late();
         self.rouse();
         result
     }

@@ -7,6 +7,8 @@ use std::io::{self, Read};
 use std::process;
 use std::time::SystemTime;
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// Bytes of a name that a proxy may give.
 const MOST: usize = 128;
 
@@ -28,12 +30,26 @@ impl RequestId {
     }
 }
 
+impl RequestId {
+    /// The name, for which `digits` may be needed: each request has one, and the
+    /// formatting of the standard library is slow.
+    pub fn text<'a>(&'a self, digits: &'a mut [u8; 24]) -> &'a str {
+        let (maker, number) = match self {
+            Self::Made(maker, number) => (*maker, *number),
+            Self::Given(text) => return text,
+        };
+        let bytes = maker.to_be_bytes().into_iter().chain(number.to_be_bytes());
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 0xf)];
+        }
+        str::from_utf8(digits).expect("hexadecimal digits are ASCII")
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Made(maker, number) => write!(f, "{maker:016x}{number:08x}"),
-            Self::Given(text) => f.write_str(text),
-        }
+        f.write_str(self.text(&mut [0; 24]))
     }
 }
 
@@ -92,6 +108,7 @@ mod tests {
         let after = ids.next().unwrap();
         assert!(first != last && first != after && last != after);
         assert_eq!(first.to_string().len(), 24);
+        assert_eq!(RequestId::Made(0x1f, 0xabc).to_string(), "000000000000001f00000abc");
         assert_ne!(Ids::new(true).next(), Ids::new(true).next());
         assert_eq!(Ids::new(false).next(), None);
     }

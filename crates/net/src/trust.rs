@@ -10,7 +10,6 @@ mod networks;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use serve_http::Head;
 
@@ -131,11 +130,7 @@ impl Witness {
     }
 
     /// A request of which there is nothing to believe.
-    pub(crate) fn glimpse(&mut self, client: Peer, trusted: bool) -> Arc<Seen> {
-        Arc::new(self.plain(client, trusted))
-    }
-
-    fn plain(&mut self, client: Peer, trusted: bool) -> Seen {
+    pub(crate) fn glimpse(&mut self, client: Peer, trusted: bool) -> Seen {
         Seen { trusted, id: self.ids.next(), ..Seen::of(client) }
     }
 
@@ -148,8 +143,8 @@ impl Witness {
         peer: Peer,
         trusted: bool,
         head: &Head,
-    ) -> Result<Arc<Seen>, &'static str> {
-        let mut seen = self.plain(peer, trusted);
+    ) -> Result<Seen, &'static str> {
+        let mut seen = self.glimpse(peer, trusted);
         for (name, value) in head.fields().filter(|(name, _)| name.contains(&b'_')) {
             if self.trust.passes(trusted, name) {
                 let name = String::from_utf8_lossy(name).to_ascii_uppercase();
@@ -171,7 +166,7 @@ impl Witness {
                 seen.believe(&self.trust.style.claims(head, self.trust.hops));
             }
         }
-        Ok(Arc::new(seen))
+        Ok(seen)
     }
 
     /// Said once for each name, of which a client can invent many.

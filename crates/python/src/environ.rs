@@ -4,13 +4,12 @@
 //! header names become `HTTP_…` strings once; a value that repeats on the next
 //! request is the same object again. Hostile names cannot grow the tables.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
+use rustc_hash::FxHashMap;
 use serve_http::{Head, Version};
 use serve_net::{Exchange, Listener, Peer};
 
@@ -21,6 +20,9 @@ use crate::seen;
 
 /// Header names remembered; a client may invent more, they are made anew.
 const NAMES: usize = 256;
+
+/// A dictionary with so many items has room for 42 of them.
+const TAKEN: usize = 22;
 
 /// A listener as an application sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,35 +47,16 @@ impl From<&Listener> for Origin {
 /// Makes environs, one at a time.
 pub(crate) struct Environs {
     templates: Vec<Py<PyDict>>,
-    names: HashMap<Box<[u8]>, Name, BuildHasherDefault<Fnv>>,
+    names: FxHashMap<Box<[u8]>, Name>,
     /// Last value of what is not a header.
+    target: Last,
     path: Last,
     query: Last,
     /// Of the last client: behind a proxy, of all.
     address: Option<(IpAddr, Py<PyString>)>,
+    ports: Ports,
     method: Last,
     scratch: Vec<u8>,
-}
-
-/// FNV-1a: header names are short, and the table is too small for a client who
-/// chooses them to slow it down.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 /// What is known of a header name, spelled as it was sent.
@@ -117,6 +100,30 @@ impl Last {
     }
 }
 
+/// The ports of kept connections, which come again and again, as text: each at
+/// its place, where the last one of those that share it wins.
+#[derive(Default)]
+struct Ports(Vec<Option<(u16, Py<PyString>)>>);
+
+impl Ports {
+    const PLACES: u16 = 256;
+
+    fn of<'py>(&mut self, py: Python<'py>, port: u16) -> Bound<'py, PyString> {
+        if self.0.is_empty() {
+            self.0.resize_with(usize::from(Self::PLACES), || None);
+        }
+        let place = &mut self.0[usize::from(port % Self::PLACES)];
+        match place {
+            Some((known, text)) if *known == port => text.bind(py).clone(),
+            _ => {
+                let text = PyString::new(py, itoa::Buffer::new().format(port));
+                *place = Some((port, text.clone().unbind()));
+                text
+            }
+        }
+    }
+}
+
 impl Environs {
     /// `more` is what an environ has beyond PEP 3333 and the CGI's variables.
     pub(crate) fn new(
@@ -127,14 +134,17 @@ impl Environs {
         let templates = options.origins.iter().map(|origin| {
             let environ = template(py, origin, options)?;
             environ.update(more.as_mapping())?;
+            reserve(&environ)?;
             Ok(environ.unbind())
         });
         Ok(Self {
             templates: templates.collect::<PyResult<_>>()?,
-            names: HashMap::default(),
+            names: FxHashMap::default(),
+            target: Last::default(),
             path: Last::default(),
             query: Last::default(),
             address: None,
+            ports: Ports::default(),
             method: Last::default(),
             scratch: Vec::new(),
         })
@@ -144,7 +154,8 @@ impl Environs {
         &mut self,
         py: Python<'py>,
         head: &Head,
-        exchange: &mut Exchange,
+        exchange: &Exchange,
+        input: &Bound<'py, Input>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let environ = self.templates[exchange.listener].bind(py).copy()?;
         environ.set_item(intern!(py, "REQUEST_METHOD"), self.method.of(py, head.method()))?;
@@ -155,12 +166,11 @@ impl Environs {
         self.set_peer(&environ, exchange.peer)?;
         self.set_fields(&environ, head)?;
         seen::apply(&environ, &exchange.seen)?;
-        let body = std::mem::replace(&mut exchange.body, serve_net::Body::Memory(Vec::new()));
         if let serve_http::Framing::Chunked = head.framing() {
             // The body is whole: its length is known, whatever framing it had.
-            environ.set_item(intern!(py, "CONTENT_LENGTH"), body.len().to_string())?;
+            environ.set_item(intern!(py, "CONTENT_LENGTH"), exchange.body.len().to_string())?;
         }
-        environ.set_item(intern!(py, "wsgi.input"), Bound::new(py, Input::new(body))?)?;
+        environ.set_item(intern!(py, "wsgi.input"), input)?;
         Ok(environ)
     }
 
@@ -175,7 +185,7 @@ impl Environs {
         };
         environ.set_item(intern!(py, "PATH_INFO"), self.path.of(py, path))?;
         environ.set_item(intern!(py, "QUERY_STRING"), self.query.of(py, head.query()))?;
-        environ.set_item(intern!(py, "RAW_URI"), decode(py, head.target()))
+        environ.set_item(intern!(py, "RAW_URI"), self.target.of(py, head.target()))
     }
 
     fn set_peer(&mut self, environ: &Bound<'_, PyDict>, peer: Peer) -> PyResult<()> {
@@ -195,8 +205,7 @@ impl Environs {
         if address.port() == 0 {
             return Ok(()); // A proxy did not say.
         }
-        let mut digits = itoa::Buffer::new();
-        environ.set_item(intern!(py, "REMOTE_PORT"), digits.format(address.port()))
+        environ.set_item(intern!(py, "REMOTE_PORT"), self.ports.of(py, address.port()))
     }
 
     fn set_fields(&mut self, environ: &Bound<'_, PyDict>, head: &Head) -> PyResult<()> {
@@ -299,6 +308,22 @@ fn template<'py>(
         environ.set_item("SERVER_PORT", &origin.port)?;
     }
     Ok(environ)
+}
+
+/// Makes room for what a request adds, which the copies of `environ` then have
+/// too: CPython copies a dictionary with its free places, as long as two thirds
+/// of those that were ever taken still are.
+fn reserve(environ: &Bound<'_, PyDict>) -> PyResult<()> {
+    // What every request sets; so that it has its place already.
+    for name in ["REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "RAW_URI", "REMOTE_ADDR"] {
+        environ.set_item(name, "")?;
+    }
+    environ.set_item("wsgi.input", environ.py().None())?;
+    let passing: Vec<_> = (environ.len()..=TAKEN).map(|number| number.to_string()).collect();
+    for name in &passing {
+        environ.set_item(name, "")?;
+    }
+    passing.iter().try_for_each(|name| environ.del_item(name))
 }
 
 /// Percent-decodes a path into `out`; what is no valid escape stays as it is.

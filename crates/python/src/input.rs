@@ -23,6 +23,11 @@ impl Input {
         Self { body, position: 0 }
     }
 
+    /// The body of another request.
+    pub(crate) fn renew(&mut self, body: Body) {
+        *self = Self::new(body);
+    }
+
     fn left(&self) -> u64 {
         self.body.len() - self.position
     }

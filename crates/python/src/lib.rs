@@ -20,6 +20,7 @@ mod interpreter;
 mod latin1;
 mod module;
 mod noted;
+mod owners;
 mod process;
 mod request;
 mod respond;

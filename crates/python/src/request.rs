@@ -12,6 +12,7 @@ use serve_net::{ExchangeId, Sent, Shared};
 
 use crate::drive::Host;
 use crate::latin1::encode;
+use crate::owners::owners;
 
 /// How far the response has got.
 ///
@@ -28,30 +29,66 @@ pub(crate) enum Stage {
     Over,
 }
 
-/// One request's `start_response`.
-#[pyclass(module = "serve", name = "start_response")]
+/// A request's `start_response` and `write`; those of one after another, as long
+/// as no application has kept them.
+#[pyclass(module = "serve", name = "Exchange")]
 pub(crate) struct StartResponse {
     reactor: Shared,
     host: Arc<dyn Host>,
     id: ExchangeId,
     pub(crate) stage: Stage,
     pub(crate) response: Response,
+    /// The method of that name, once it was asked for.
+    write: Option<Py<PyAny>>,
+}
+
+/// What a flow calls applications with.
+pub(crate) struct Start {
+    object: Py<StartResponse>,
+    /// The method of that name.
+    pub(crate) function: Py<PyAny>,
+}
+
+impl Start {
+    pub(crate) fn new(py: Python<'_>, reactor: Shared, host: Arc<dyn Host>) -> PyResult<Self> {
+        let (id, stage, response) = (ExchangeId::default(), Stage::Over, Response::default());
+        let object = StartResponse { reactor, host, id, stage, response, write: None };
+        let object = Bound::new(py, object)?;
+        let function = object.getattr(intern!(py, "start_response"))?.unbind();
+        Ok(Self { object: object.unbind(), function })
+    }
+
+    /// Opens it for the exchange `id`.
+    pub(crate) fn begin<'py>(&self, py: Python<'py>, id: ExchangeId) -> Bound<'py, StartResponse> {
+        let object = self.object.bind(py);
+        let mut own = object.borrow_mut();
+        (own.id, own.stage) = (id, Stage::Waiting);
+        own.response.clear();
+        drop(own);
+        object.clone()
+    }
+
+    /// Whether nobody else has a part of it any more: who has kept one must get
+    /// errors from it, not the next request.
+    pub(crate) fn is_free(&self, py: Python<'_>) -> bool {
+        let writes = self.object.bind(py).borrow().write.as_ref().map(|write| owners(py, write));
+        let ours = 2 + isize::from(writes.is_some());
+        owners(py, &self.function) == 1
+            && matches!(writes, None | Some(1))
+            && owners(py, &self.object) == ours
+    }
+
+    /// Not to be used again. `write` and its object would keep each other.
+    pub(crate) fn abandon(self, py: Python<'_>) {
+        let write = self.object.bind(py).borrow_mut().write.take();
+        drop(write);
+    }
 }
 
 impl StartResponse {
-    pub(crate) fn new(
-        reactor: Shared,
-        host: Arc<dyn Host>,
-        id: ExchangeId,
-        response: Response,
-    ) -> Self {
-        Self { reactor, host, id, stage: Stage::Waiting, response }
-    }
-
-    /// Ends the exchange for the application; gives the buffers back.
-    pub(crate) fn close(&mut self) -> Response {
+    /// Ends the exchange for the application.
+    pub(crate) fn close(&mut self) {
         self.stage = Stage::Over;
-        std::mem::take(&mut self.response)
     }
 
     /// Sends a piece of the body, the head before it if need be, and waits until
@@ -94,7 +131,7 @@ impl StartResponse {
 #[pymethods]
 impl StartResponse {
     #[pyo3(signature = (status, headers, exc_info=None, /))]
-    fn __call__(
+    fn start_response(
         slf: &Bound<'_, Self>,
         status: &Bound<'_, PyString>,
         headers: &Bound<'_, PyList>,
@@ -117,8 +154,14 @@ impl StartResponse {
         this.stage = Stage::Waiting;
         fill(&mut this.response, status, headers)?;
         this.stage = Stage::Started;
-        drop(this);
-        Ok(slf.getattr(intern!(slf.py(), "write"))?.unbind())
+        let write = match &this.write {
+            Some(write) => write.clone_ref(slf.py()),
+            None => {
+                let write = slf.getattr(intern!(slf.py(), "write"))?.unbind();
+                this.write.insert(write).clone_ref(slf.py())
+            }
+        };
+        Ok(write)
     }
 
     /// The imperative way to send a body (PEP 3333, "The write() Callable").

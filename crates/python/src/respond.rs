@@ -8,8 +8,8 @@ use pyo3::exceptions::{PyAssertionError, PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
-use serve_http::{Response, Size};
-use serve_net::{Exchange, ExchangeId, Peer, Sent, Shared};
+use serve_http::Size;
+use serve_net::{Body, Exchange, ExchangeId, Peer, Sent, Shared};
 
 use crate::app::App;
 use crate::detach::Detachable;
@@ -17,8 +17,10 @@ use crate::drive::{Host, Options};
 use crate::environ::Environs;
 use crate::errors::trace;
 use crate::file::FileWrapper;
+use crate::input::Input;
 use crate::noted::Noted;
-use crate::request::{Stage, StartResponse};
+use crate::owners::owners;
+use crate::request::{Stage, Start, StartResponse};
 use crate::timeout;
 
 /// The application with everything needed to call it, for all flows of control
@@ -36,11 +38,52 @@ pub(crate) struct Bridge {
     noted: Noted,
 }
 
-/// What one flow keeps from a call to its next one.
+/// What one flow keeps from a call to its next one, unless the application has
+/// kept it as well.
 #[derive(Default)]
 pub(crate) struct Kit {
-    /// Buffers of the last response.
-    spare: Response,
+    start: Option<Start>,
+    input: Option<Py<Input>>,
+}
+
+impl Kit {
+    fn start(&mut self, py: Python<'_>, bridge: &Bridge) -> PyResult<&Start> {
+        if let Some(kept) = self.start.take_if(|start| !start.is_free(py)) {
+            kept.abandon(py);
+        }
+        match &mut self.start {
+            Some(start) => Ok(start),
+            none => Ok(none.insert(Start::new(py, bridge.reactor.clone(), bridge.host.clone())?)),
+        }
+    }
+
+    fn input<'py>(&mut self, py: Python<'py>, body: Body) -> PyResult<Bound<'py, Input>> {
+        match self.input.as_ref().filter(|input| owners(py, input) == 1) {
+            Some(input) => {
+                let input = input.bind(py).clone();
+                input.borrow_mut().renew(body);
+                Ok(input)
+            }
+            None => {
+                let input = Bound::new(py, Input::new(body))?;
+                self.input = Some(input.clone().unbind());
+                Ok(input)
+            }
+        }
+    }
+
+    /// The request is over; its body may be large.
+    fn rest(&mut self, py: Python<'_>) {
+        match self.input.take_if(|input| owners(py, input) != 1) {
+            // The application's, from now on.
+            Some(kept) => drop(kept),
+            None => {
+                if let Some(input) = &self.input {
+                    input.bind(py).borrow_mut().renew(Body::default());
+                }
+            }
+        }
+    }
 }
 
 /// Why a request has no proper response.
@@ -65,6 +108,8 @@ struct Call<'a, 'py> {
     host: &'a dyn Host,
     environ: Bound<'py, PyDict>,
     start: Bound<'py, StartResponse>,
+    /// Its `start_response`.
+    function: Bound<'py, PyAny>,
     peer: Peer,
     detachable: Option<Detachable<'py>>,
     noted: &'a Noted,
@@ -92,70 +137,71 @@ impl Bridge {
     /// `None` when the client has gone: nobody wants the answer.
     fn environ<'py>(
         &self,
-        py: Python<'py>,
-        exchange: &mut Exchange,
-    ) -> Option<PyResult<Bound<'py, PyDict>>> {
+        input: &Bound<'py, Input>,
+        exchange: &Exchange,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let py = input.py();
         let spare = self.environs().pop();
         let more = self.more.bind(py);
-        let mut environs = match spare.map_or_else(|| Environs::new(py, &self.options, more), Ok) {
-            Ok(environs) => environs,
-            Err(error) => return Some(Err(error)),
-        };
+        let mut environs = spare.map_or_else(|| Environs::new(py, &self.options, more), Ok)?;
         // Not under the reactor's lock, for the same reason.
         let head = self.reactor.lock().take_head(exchange.id);
         let made = head.map(|head| {
-            let made = environs.make(py, &head, exchange);
+            let made = environs.make(py, &head, exchange, input);
             self.reactor.lock().restore_head(exchange.id, head);
             made
         });
         self.environs().push(environs);
-        made
+        made.transpose()
+    }
+
+    /// All that the application is called with; `None` when its client has gone.
+    fn prepare<'a, 'py>(
+        &'a self,
+        py: Python<'py>,
+        kit: &mut Kit,
+        exchange: &mut Exchange,
+    ) -> PyResult<Option<Call<'a, 'py>>> {
+        let (id, peer) = (exchange.id, exchange.peer);
+        let input = kit.input(py, std::mem::take(&mut exchange.body))?;
+        let Some(environ) = self.environ(&input, exchange)? else { return Ok(None) };
+        let detachable = Detachable::offer(&environ, id, &self.reactor, &self.host)?;
+        let start = kit.start(py, self)?;
+        let function = start.function.bind(py).clone();
+        let start = start.begin(py, id);
+        let (reactor, host, noted) = (&self.reactor, &*self.host, &self.noted);
+        Ok(Some(Call { py, id, reactor, host, environ, start, function, peer, detachable, noted }))
     }
 
     /// Runs the application on `exchange` to the end of its response.
     pub(crate) fn run(&self, py: Python<'_>, kit: &mut Kit, mut exchange: Exchange) {
-        let (id, peer) = (exchange.id, exchange.peer);
-        let made = self.environ(py, &mut exchange);
-        let environ = match made {
-            Some(Ok(environ)) => environ,
-            None => return self.reactor.lock().fail(id, 500, ""),
-            Some(Err(error)) => {
-                log::error!("client={peer}: cannot make the environ: {error}");
-                return self.reactor.lock().fail(id, 500, "the server failed; its log says why");
-            }
-        };
-        let detachable = match Detachable::offer(&environ, id, &self.reactor, &self.host) {
-            Ok(detachable) => detachable,
+        match self.prepare(py, kit, &mut exchange) {
+            Ok(Some(call)) => self.call(call),
+            Ok(None) => self.reactor.lock().fail(exchange.id, 500, ""),
             Err(error) => {
-                log::error!("client={peer}: cannot offer the connection: {error}");
-                return self.reactor.lock().fail(id, 500, "the server failed; its log says why");
+                log::error!("client={}: cannot call the application: {error}", exchange.peer);
+                let mut reactor = self.reactor.lock();
+                reactor.fail(exchange.id, 500, "the server failed; its log says why");
             }
-        };
-        let response = std::mem::take(&mut kit.spare);
-        let start = StartResponse::new(self.reactor.clone(), self.host.clone(), id, response);
-        match Bound::new(py, start) {
-            Ok(start) => {
-                let (reactor, host, noted) = (&self.reactor, &*self.host, &self.noted);
-                let call = Call { py, id, reactor, host, environ, start, peer, detachable, noted };
-                let hooks = self.options.hooks.as_deref();
-                match hooks.map(|hooks| hooks.before(&call.environ)).transpose() {
-                    Ok(request) => {
-                        call.run(self.app.0.bind(py));
-                        call.end();
-                        kit.spare = call.start.borrow_mut().close();
-                        if let (Some(hooks), Some(request)) = (hooks, request) {
-                            hooks.after(request, &call.environ, &kit.spare);
-                        }
-                    }
-                    Err(error) => {
-                        call.failed(Failure::Raised(error));
-                        kit.spare = call.start.borrow_mut().close();
-                    }
+        }
+        kit.rest(py);
+    }
+
+    /// With the hooks around it.
+    fn call(&self, call: Call<'_, '_>) {
+        let hooks = self.options.hooks.as_deref();
+        match hooks.map(|hooks| hooks.before(&call.environ)).transpose() {
+            Ok(request) => {
+                call.run(self.app.0.bind(call.py));
+                call.end();
+                call.start.borrow_mut().close();
+                if let (Some(hooks), Some(request)) = (hooks, request) {
+                    hooks.after(request, &call.environ, &call.start.borrow().response);
                 }
             }
             Err(error) => {
-                log::error!("client={peer}: cannot call the application: {error}");
-                self.reactor.lock().fail(id, 500, "the server failed; its log says why");
+                call.failed(Failure::Raised(error));
+                call.start.borrow_mut().close();
             }
         }
     }
@@ -163,7 +209,7 @@ impl Bridge {
 
 impl<'py> Call<'_, 'py> {
     fn run(&self, app: &Bound<'py, PyAny>) {
-        let called = app.call1((&self.environ, &self.start));
+        let called = app.call1((&self.environ, &self.function));
         self.noted.tell(self.reactor, self.id, &self.environ);
         let body = match called {
             Ok(body) => body,

@@ -17,6 +17,20 @@ use crate::out::Flushed;
 use crate::stream::Moved;
 use crate::timer::Timer;
 
+/// The largest piece of a body, in bytes, that is copied behind its head.
+const JOINED: usize = 8 * 1024;
+
+/// So many bytes for one client wait for nothing.
+const ENOUGH: usize = 32 * 1024;
+
+/// When to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    /// Together with what else will be written soon.
+    Later,
+}
+
 impl Conn {
     /// The response head and the first piece of the body in one write.
     ///
@@ -29,18 +43,32 @@ impl Conn {
         size: Size,
         first: &[u8],
     ) -> Result<Sent, serve_http::Error> {
+        self.sent = Some(core.now);
+        self.open(core, response, size, first, When::Now)
+    }
+
+    fn open(
+        &mut self,
+        core: &mut Core,
+        response: &Response,
+        size: Size,
+        first: &[u8],
+        when: When,
+    ) -> Result<Sent, serve_http::Error> {
         let mut head = std::mem::take(&mut core.outbox);
         head.clear();
         let begun = self.start(core, response, size, &mut head).and_then(|()| {
             let wire = self.http.send_data(first.len() as u64, &mut head)?;
-            self.put(core, &[&head, taken(first, wire.take), wire.suffix]);
+            self.put_piece(core, &mut head, taken(first, wire.take), wire.suffix, when);
             Ok(self.room(core))
         });
         core.outbox = head;
         begun
     }
 
-    /// A whole response; if the application's is invalid, the server's own.
+    /// A whole response; if the application's is invalid, the server's own. In a
+    /// crowd it may wait for others, if the application was quick about it: the
+    /// next request will be, too.
     ///
     /// # Errors
     /// Those of [`Conn::begin`] and [`Conn::finish`].
@@ -49,8 +77,13 @@ impl Conn {
         core: &mut Core,
         response: &Response,
         body: &[u8],
+        crowded: bool,
     ) -> Result<(), serve_http::Error> {
-        match self.begin(core, response, Size::Known(body.len() as u64), body) {
+        let when = match self.record.ran_for(core.now) {
+            Some(time) if crowded && time < core.deferred.limit => When::Later,
+            _ => When::Now,
+        };
+        match self.open(core, response, Size::Known(body.len() as u64), body, when) {
             Ok(Sent::Gone) => Ok(()),
             Ok(Sent::Taken | Sent::Full) => self.finish(core),
             Err(error) => {
@@ -77,15 +110,21 @@ impl Conn {
         self.http.send_head(response, size, &core.stamp(), head)
     }
 
-    /// A further piece of the body.
+    /// A further piece of the body. It may wait for the next ones, if they come
+    /// quickly.
     ///
     /// # Errors
     /// When no head was sent.
     pub(crate) fn send(&mut self, core: &mut Core, data: &[u8]) -> Result<Sent, serve_http::Error> {
+        let before = self.sent.replace(core.now);
+        let when = match before.map(|before| core.now.saturating_duration_since(before)) {
+            Some(pause) if pause < core.deferred.limit => When::Later,
+            _ => When::Now,
+        };
         let mut prefix = std::mem::take(&mut core.outbox);
         prefix.clear();
         let sent = self.http.send_data(data.len() as u64, &mut prefix).map(|wire| {
-            self.put(core, &[&prefix, taken(data, wire.take), wire.suffix]);
+            self.put_piece(core, &mut prefix, taken(data, wire.take), wire.suffix, when);
             self.room(core)
         });
         core.outbox = prefix;
@@ -235,6 +274,30 @@ impl Conn {
 
     // ---- writing
 
+    /// A piece of a body with what goes before and after it. To copy a small one
+    /// costs less than to have the kernel gather three parts.
+    fn put_piece(
+        &mut self,
+        core: &mut Core,
+        prefix: &mut Vec<u8>,
+        data: &[u8],
+        suffix: &[u8],
+        when: When,
+    ) {
+        if when == When::Later && self.out.memory() + data.len() < ENOUGH {
+            if self.out.is_empty() {
+                core.deferred.add(self.key, core.now);
+            }
+            self.out.keep(&[prefix, data, suffix], 0);
+        } else if data.len() <= JOINED {
+            prefix.extend_from_slice(data);
+            prefix.extend_from_slice(suffix);
+            self.put(core, &[prefix]);
+        } else {
+            self.put(core, &[prefix, data, suffix]);
+        }
+    }
+
     /// Writes `parts` now as far as the kernel takes them; keeps the rest.
     pub(super) fn put(&mut self, core: &mut Core, parts: &[&[u8]]) {
         if self.phase == Phase::Closed {
@@ -242,7 +305,11 @@ impl Conn {
         }
         if !self.out.is_empty() {
             // Whoever waits for these bytes to leave waits for the new ones too.
-            return self.out.keep(parts, 0);
+            self.out.keep(parts, 0);
+            if self.writable {
+                self.flush(core);
+            }
+            return;
         }
         let total: usize = parts.iter().map(|part| part.len()).sum();
         if total == 0 {
@@ -261,6 +328,13 @@ impl Conn {
             self.out.keep(parts, done);
             self.flush(core);
         }
+    }
+
+    /// What waited for others is written; then the client's next request may be
+    /// here already.
+    pub(crate) fn flush_deferred(&mut self, core: &mut Core) {
+        self.flush(core);
+        self.follow(core);
     }
 
     pub(super) fn flush(&mut self, core: &mut Core) {

@@ -4,7 +4,7 @@
 //! none, unless it was answered.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serve_http::Response;
 
@@ -35,17 +35,34 @@ pub(super) struct Record {
     logged: Logged,
     notes: Notes,
     pub(super) seen: Option<Arc<Seen>>,
+    /// Of the exchange before, whose memory can be had again.
+    spare: Option<Arc<Seen>>,
 }
 
 impl Record {
     /// Of an exchange that begins now.
     pub(super) fn new(now: Instant) -> Self {
-        let (whole, run) = (None, None);
-        Self { began: now, whole, run, logged: Logged::No, notes: Notes::default(), seen: None }
+        let (whole, run, seen, spare) = (None, None, None, None);
+        Self { began: now, whole, run, logged: Logged::No, notes: Notes::default(), seen, spare }
     }
 
-    pub(super) fn seen(&mut self, seen: Arc<Seen>) {
-        self.seen = Some(seen);
+    /// The next exchange of the connection begins.
+    pub(super) fn renew(&mut self, now: Instant) {
+        let spare = self.seen.take().or(self.spare.take());
+        *self = Self { spare, ..Self::new(now) };
+    }
+
+    pub(super) fn seen(&mut self, seen: Seen) {
+        self.seen = Some(match self.spare.take() {
+            Some(mut spare) => {
+                match Arc::get_mut(&mut spare) {
+                    Some(unshared) => *unshared = seen,
+                    None => spare = Arc::new(seen),
+                }
+                spare
+            }
+            None => Arc::new(seen),
+        });
     }
 
     pub(super) fn whole(&mut self, now: Instant) {
@@ -54,6 +71,11 @@ impl Record {
 
     pub(super) fn run(&mut self, now: Instant) {
         self.run = Some(now);
+    }
+
+    /// How long the application has had it.
+    pub(super) fn ran_for(&self, now: Instant) -> Option<Duration> {
+        self.run.map(|run| now.saturating_duration_since(run))
     }
 }
 
@@ -101,7 +123,7 @@ impl Conn {
         }
         let Some(access) = &mut core.access else { return };
         // A head that could not be read shows nothing but its connection.
-        let plain = || core.witness.glimpse(self.peer, self.trusted);
+        let plain = || Arc::new(core.witness.glimpse(self.peer, self.trusted));
         let seen = record.seen.take().unwrap_or_else(plain);
         access.line(&Entry {
             seen: &seen,
@@ -114,5 +136,6 @@ impl Conn {
             app: record.run.map(|run| until(run, end)),
             notes: &record.notes,
         });
+        record.spare = Some(seen);
     }
 }

@@ -11,6 +11,7 @@ mod rig;
 
 mod answering;
 mod cost;
+mod deferring;
 mod fairness;
 mod late;
 mod queue;

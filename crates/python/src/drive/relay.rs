@@ -4,7 +4,8 @@
 //! meanwhile, hears the master, and ends a request that takes too long.
 //!
 //! It looks once a tick, and only while there are requests; a request that is
-//! done within a tick never meets it. It never touches Python, so that no C
+//! done within a tick never meets it. A thread that wakes costs more than a quick
+//! request, so its ticks become longer for as long as none was slow. It never touches Python, so that no C
 //! code of the application can hold it up.
 //!
 //! Started after the fork, in the worker; ended before the interpreter is.
@@ -19,8 +20,12 @@ use super::running::{Limit, Running};
 use super::watch::{Look, Watch};
 use crate::alarm::Alarm;
 
-/// How often the relay looks, and what a request may take unnoticed.
+/// How often the relay looks at least, and what a request may take unnoticed.
 const TICK: Duration = Duration::from_millis(1);
+/// How often it looks while all requests are quick; Go's sysmon has the same.
+const LONG_TICK: Duration = Duration::from_millis(10);
+/// Looks without a slow request after which the ticks become longer.
+const QUIET: u32 = 50;
 
 /// From the last byte of an answer to the end of its request, at most, on a
 /// machine that is overloaded. Longer than that only takes a `close()` that
@@ -52,9 +57,31 @@ struct Known {
     refused: u32,
 }
 
+/// How often the relay looks.
+struct Pace {
+    tick: Duration,
+    /// Looks without a slow request, since the last change.
+    quiet: u32,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { tick: TICK, quiet: 0 }
+    }
+
+    /// Until the next look.
+    fn rest(&mut self) {
+        thread::sleep(self.tick);
+        self.quiet += 1;
+        if self.quiet >= QUIET {
+            *self = Self { tick: (self.tick * 2).min(LONG_TICK), quiet: 0 };
+        }
+    }
+}
+
 impl Known {
-    fn new(number: u64) -> Self {
-        Self { number, since: Instant::now(), request: None, refused: 0 }
+    fn new(number: u64, since: Instant) -> Self {
+        Self { number, since, request: None, refused: 0 }
     }
 
     fn note(&mut self, reactor: &Reactor, running: &Running) {
@@ -67,7 +94,8 @@ impl Relay<'_, '_> {
     pub(crate) fn run(&self) {
         self.watch.enter();
         let mut idle = 0;
-        let mut known = Known::new(0);
+        let mut pace = Pace::new();
+        let mut known = Known::new(0, Instant::now());
         loop {
             match self.watch.look(idle) {
                 Look::End => return,
@@ -77,15 +105,18 @@ impl Relay<'_, '_> {
                 }
                 Look::Idle => {
                     idle += 1;
-                    thread::sleep(TICK);
+                    pace.rest();
                 }
-                Look::Running(running) if running.number == known.number => {
-                    self.attend(&running, &mut known);
-                }
-                Look::Running(running) => {
+                Look::Running(_, since) if since.elapsed() < TICK => {
                     idle = 0;
-                    known = Known::new(running.number);
-                    thread::sleep(TICK);
+                    pace.rest();
+                }
+                Look::Running(running, since) => {
+                    (idle, pace) = (0, Pace::new());
+                    if running.number != known.number {
+                        known = Known::new(running.number, since);
+                    }
+                    self.attend(&running, &mut known);
                 }
             }
         }

@@ -7,6 +7,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use serve_net::{Board, Exchange, Reactor, Shared};
@@ -21,6 +22,10 @@ use crate::app::App;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
 
+/// How long a send may wait for others. Longer only if the application keeps the
+/// thread: until the relay looks.
+const DEFER: Duration = Duration::from_micros(200);
+
 /// Serves until told to stop.
 ///
 /// # Errors
@@ -34,6 +39,7 @@ pub(super) fn run(
     control: &mut dyn Control,
 ) -> Result<(), String> {
     let reactor = Shared::new(reactor);
+    reactor.lock().defer(DEFER);
     for fd in control.watched() {
         reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"))?;
     }
@@ -123,11 +129,9 @@ impl Driver<'_> {
             if let Err(error) = py.check_signals() {
                 log::error!("a signal handler of the application raised: {error}");
             }
-            // Bound apart: a lock taken in the `while let` would be held over the call.
-            let reactor = self.reactor;
-            let next = || reactor.lock().next();
-            while let Some(exchange) = next() {
-                let number = self.serve(py, exchange);
+            // Apart: a lock taken in the `while let` would be held over the call.
+            while let Some((number, exchange)) = self.next() {
+                self.serve(py, exchange);
                 if self.tired_after == Some(number) {
                     orders.control().tired();
                 }
@@ -144,15 +148,19 @@ impl Driver<'_> {
         }
     }
 
-    /// Returns how many requests that makes.
-    fn serve(&mut self, py: Python<'_>, exchange: Exchange) -> u64 {
-        let number = self.watch.begin(&exchange);
-        if let Some(head) = self.reactor.lock().head(exchange.id) {
+    /// The next request and which one of this worker it is; it runs from now on.
+    fn next(&self) -> Option<(u64, Exchange)> {
+        let mut reactor = self.reactor.lock();
+        let exchange = reactor.next()?;
+        if let Some(head) = reactor.head(exchange.id) {
             self.board.begin(head.method(), head.path());
         }
+        Some((self.watch.begin(&exchange, reactor.now()), exchange))
+    }
+
+    fn serve(&mut self, py: Python<'_>, exchange: Exchange) {
         self.bridge.run(py, &mut self.kit, exchange);
         self.watch.end();
         self.board.end();
-        number
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -21,7 +21,8 @@ const IDLE_TICKS: u32 = 20;
 /// What the relay finds.
 #[derive(Debug)]
 pub(crate) enum Look {
-    Running(Running),
+    /// Since then.
+    Running(Running, Instant),
     Idle,
     /// Nothing for a while: park, and be woken by the next request.
     Park,
@@ -39,6 +40,8 @@ enum Relay {
 struct State {
     number: u64,
     running: Option<Running>,
+    /// When it was begun.
+    since: Instant,
     relay: Relay,
 }
 
@@ -54,7 +57,8 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(reactor: Shared, board: Arc<dyn Board>, timeout: Option<Duration>) -> Self {
-        let state = State { number: 0, running: None, relay: Relay::Awake };
+        let since = Instant::now();
+        let state = State { number: 0, running: None, since, relay: Relay::Awake };
         Self {
             state: Mutex::new(state),
             relay: OnceLock::new(),
@@ -70,10 +74,11 @@ impl Watch {
 
     // ---- the main thread's side
 
-    /// The application gets a request, the returned number of this worker.
-    pub(crate) fn begin(&self, exchange: &Exchange) -> u64 {
+    /// The application gets a request `now`, the returned number of this worker.
+    pub(crate) fn begin(&self, exchange: &Exchange, now: Instant) -> u64 {
         let mut state = self.state();
         state.number += 1;
+        state.since = now;
         state.running = Some(Running::new(state.number, exchange));
         if state.relay == Relay::Parked {
             state.relay = Relay::Awake;
@@ -140,7 +145,7 @@ impl Watch {
         }
         state.relay = Relay::Awake;
         match state.running {
-            Some(running) => Look::Running(running),
+            Some(running) => Look::Running(running, state.since),
             None if idle < IDLE_TICKS => Look::Idle,
             None => {
                 state.relay = Relay::Parked;
@@ -236,13 +241,13 @@ mod tests {
             seen: Arc::new(Seen::of(Peer::Unix)),
             listener: 0,
         };
-        watch.begin(&exchange);
+        watch.begin(&exchange, Instant::now());
         seen(watch).expect("it runs")
     }
 
     fn seen(watch: &Watch) -> Option<Running> {
         match watch.look(0) {
-            Look::Running(running) => Some(running),
+            Look::Running(running, _) => Some(running),
             _ => None,
         }
     }
@@ -297,7 +302,7 @@ mod tests {
         assert!(matches!(watch.look(IDLE_TICKS - 1), Look::Idle));
         assert!(matches!(watch.look(IDLE_TICKS), Look::Park));
         begin(&watch);
-        assert!(matches!(watch.look(IDLE_TICKS), Look::Running(_)));
+        assert!(matches!(watch.look(IDLE_TICKS), Look::Running(..)));
         watch.dismiss();
         assert!(matches!(watch.look(0), Look::End));
     }

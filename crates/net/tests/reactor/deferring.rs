@@ -1,0 +1,109 @@
+//! Sends that wait for others: together, never too long, and never when there is
+//! nothing to wait for.
+
+use std::time::Duration;
+
+use serve_http::Size;
+use serve_net::{Exchange, Reactor, Sent};
+
+use crate::rig::*;
+
+/// No test takes so long, nor waits for it to be over.
+const LONG: Duration = Duration::from_secs(600);
+
+fn rig(limit: Duration, act: impl FnMut(&mut Reactor, Exchange) + 'static) -> Rig {
+    let rig = Rig::new(options(), act);
+    rig.reactor().defer(limit);
+    rig
+}
+
+/// Begins a stream and sends `pieces` more.
+fn stream(reactor: &mut Reactor, exchange: &Exchange, pieces: usize) {
+    let begun = reactor.begin(exchange.id, &response(), Size::Unknown, b"first");
+    assert_eq!(begun, Ok(Sent::Taken));
+    for _ in 0..pieces {
+        assert_eq!(reactor.send(exchange.id, b" more"), Ok(Sent::Taken));
+    }
+}
+
+#[test]
+fn a_stream_is_not_held_back_before_its_second_piece() {
+    let (held, act) = hold();
+    let mut rig = rig(LONG, act);
+    let mut client = rig.connect();
+    client.send(get("/"));
+    rig.until("it runs", |_| held.borrow().len() == 1);
+    let exchange = held.borrow_mut().pop_front().unwrap();
+    stream(&mut rig.reactor(), &exchange, 3);
+    client.step();
+    assert!(client.input.ends_with(b"first\r\n"), "{}", client.text());
+    // Whoever turns the loop while the application is away sends the rest.
+    rig.reactor().settle();
+    client.step();
+    assert_eq!(client.text().matches(" more").count(), 3);
+    rig.reactor().finish(exchange.id).unwrap();
+    assert_eq!(rig.answer(&mut client).body, b"first more more more");
+}
+
+#[test]
+fn what_waited_long_enough_goes_with_the_next_piece() {
+    let (held, act) = hold();
+    let mut rig = rig(Duration::from_nanos(1), act);
+    let mut client = rig.connect();
+    client.send(get("/"));
+    rig.until("it runs", |_| held.borrow().len() == 1);
+    let exchange = held.borrow_mut().pop_front().unwrap();
+    stream(&mut rig.reactor(), &exchange, 3);
+    client.step();
+    assert_eq!(client.text().matches(" more").count(), 3, "{}", client.text());
+}
+
+#[test]
+fn much_for_one_client_waits_for_nothing() {
+    let (held, act) = hold();
+    let mut rig = rig(LONG, act);
+    let mut client = rig.connect();
+    client.send(get("/"));
+    rig.until("it runs", |_| held.borrow().len() == 1);
+    let exchange = held.borrow_mut().pop_front().unwrap();
+    stream(&mut rig.reactor(), &exchange, 0);
+    for _ in 0..20 {
+        assert_eq!(rig.reactor().send(exchange.id, &noise(4000)), Ok(Sent::Taken));
+    }
+    client.step();
+    assert!(client.input.len() > 32_000, "only {} bytes", client.input.len());
+}
+
+/// Each answer in a crowd waits for the last one, and then all of them go.
+#[test]
+fn answers_of_a_turn_go_together_and_nobody_waits_for_another_turn() {
+    let mut rig = rig(LONG, |reactor, exchange| ok(reactor, exchange.id, b"here"));
+    let mut clients: Vec<_> = (0..8).map(|_| rig.connect()).collect();
+    for round in 0..3 {
+        for client in &mut clients {
+            client.send([get("/"), get("/")].concat());
+        }
+        for client in &mut clients {
+            for _ in 0..2 {
+                assert_eq!(rig.answer(client).body, b"here", "round {round}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_goes_while_its_answer_waits_harms_nobody() {
+    let mut rig = rig(LONG, |reactor, exchange| ok(reactor, exchange.id, &noise(2000)));
+    let mut clients: Vec<_> = (0..8).map(|_| rig.connect()).collect();
+    for client in &mut clients {
+        client.send(get("/").repeat(3));
+    }
+    clients.pop().unwrap().reset();
+    for client in &mut clients {
+        for _ in 0..3 {
+            assert_eq!(rig.answer(client).body.len(), 2000);
+        }
+    }
+    clients.clear();
+    rig.empty();
+}
