@@ -26,7 +26,7 @@ BENCH_VENV := $(CURDIR)/.venv-bench
 # entering .venv would rebuild everything, and .venv be made from itself.
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
-.PHONY: build run test bench bench-instructions lint arch gen fuzz docs wheel clean help
+.PHONY: build run test bench bench-instructions bench-footprint lint arch gen fuzz docs wheel clean help
 .PHONY: test-wheel-again test-pythons test-container
 .PHONY: debug test-rust test-python pages check-gen check-python
 
@@ -40,14 +40,18 @@ run: build $(VENV)/has-example ## build it and serve examples/flask_distance
 	VIRTUAL_ENV=$(VENV) $(TARGET)/release/serve main:app \
 		--chdir examples/flask_distance --workers 4 $(ARGS)
 
-test: lint test-rust test-python ## the lints, and all tests
+test: lint test-rust test-python bench-instructions ## the lints, and all tests
 
 bench: build $(BENCH_VENV)/has-peers ## compare with other servers; ARGS=--help
 	$(CARGO) build --release --package serve-net --example fixed
 	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench $(ARGS)
 
-bench-instructions: build $(BENCH_VENV)/has-peers ## count a request's instructions
-	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.instructions $(ARGS)
+# Not noisy, and so a test. Skipped, with a line, where there is no valgrind.
+bench-instructions: build $(VENV)/has-tests ## count a request's instructions
+	cd tests && CARGO_TARGET_DIR=$(TARGET) $(VENV)/bin/python -m bench.instructions $(ARGS)
+
+bench-footprint: build $(BENCH_VENV)/has-peers ## how soon it is there, and its memory
+	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.footprint
 
 # nextest runs no documentation tests.
 test-rust: check-python ## the Rust tests

@@ -3,12 +3,13 @@
 use std::env;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::process;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pyo3::Python;
-use serve_config::Settings;
+use serve_config::{Settings, Workers};
 use serve_http::Limits;
 use serve_net::{Board, Company, Listener, Reactor};
 use serve_python::{App, Control, Driver, Hooks, Moment, Options, Order, Origin};
@@ -21,6 +22,9 @@ use crate::{engine, logger, logs, metrics, mold, reload};
 /// How long a kept-alive connection may still bring a request to a worker that
 /// stops. Closing it at once would cut off a client that is just writing one.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
+
+/// The most memory for large request bodies in a worker.
+const BODY_POOL: usize = 128 << 20;
 
 const SOFTWARE: &str = concat!("serve/", env!("CARGO_PKG_VERSION"));
 
@@ -100,7 +104,7 @@ fn serve(
     let options = Options {
         driver,
         origins: listeners.iter().map(Origin::from).collect(),
-        multiprocess: settings.workers != serve_config::Workers::Count(1),
+        multiprocess: settings.workers != Workers::Count(1),
         software: SOFTWARE.to_owned(),
         idle_grace: IDLE_GRACE,
         timeout: settings.timeout,
@@ -154,6 +158,7 @@ fn reactor_options(settings: &Settings, driver: Driver) -> Result<serve_net::Opt
             max_body: settings.max_body_size,
             ..Limits::default()
         },
+        body_pool: body_pool(settings),
         keep_alive: settings.keepalive.unwrap_or(Duration::ZERO),
         header_timeout: settings.header_timeout,
         write_timeout: settings.write_timeout,
@@ -166,6 +171,18 @@ fn reactor_options(settings: &Settings, driver: Driver) -> Result<serve_net::Opt
         request_ids: settings.request_id,
         ..serve_net::Options::default()
     })
+}
+
+/// Bytes of memory for large request bodies: a sixteenth of what there is goes to
+/// those of all workers. More than a worker reads in a moment is of no use.
+fn body_pool(settings: &Settings) -> usize {
+    let root = Path::new("/");
+    let workers = match settings.workers {
+        Workers::Count(count) => count,
+        Workers::Auto => serve_config::cores(root).workers(),
+    };
+    let share = serve_config::memory(root) / 16 / u64::from(workers.max(1));
+    usize::try_from(share).unwrap_or(BODY_POOL).min(BODY_POOL)
 }
 
 /// The worker's place on the scoreboard.

@@ -33,6 +33,18 @@ pub fn memory_limit(root: &Path) -> Option<u64> {
     limit(root, Resource::Memory)
 }
 
+/// How many bytes of memory this process can count on at most: those of its
+/// cgroup, else the machine's; `root` as for [`memory_limit`]. 0: unknown.
+pub fn memory(root: &Path) -> u64 {
+    memory_limit(root).unwrap_or_else(|| {
+        // proc_meminfo(5): "MemTotal:   16384 kB".
+        let text = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
+        let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+        let kib = total.and_then(|total| total.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.unwrap_or(0).saturating_mul(1024)
+    })
+}
+
 /// The tightest limit; `None`: there is none.
 pub(crate) fn limit(root: &Path, resource: Resource) -> Option<u64> {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
@@ -156,6 +168,17 @@ mod tests {
         assert_eq!(memory(&[V2, group, pod, app("max\n")]), Some(256 << 20));
         assert_eq!(memory(&[V2, group, pod, app("1048576\n")]), Some(1 << 20));
         assert_eq!(memory(&[V2, group, app("max\n")]), None);
+    }
+
+    #[test]
+    fn without_a_limit_there_is_the_memory_of_the_machine() {
+        let of = |files: &[(&str, &str)]| crate::memory(crate::cores::tests::tree(files).path());
+        let meminfo = ("proc/meminfo", "MemTotal:        2048 kB\nMemFree:  1 kB\n");
+        assert_eq!(of(&[meminfo]), 2 << 20);
+        assert_eq!(of(&[("proc/meminfo", "MemTotal: many\n")]), 0);
+        let group = ("proc/self/cgroup", "0::/pod/app\n");
+        let pod = ("sys/fs/cgroup/pod/memory.max", "1048576\n");
+        assert_eq!(of(&[V2, group, pod, meminfo]), 1 << 20);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //!
 //! This crate opens no socket, starts no process and knows no Python: a config
 //! file in Python reaches it as the JSON its evaluation gave. Anyone may call
-//! it; only [`cores()`] and [`memory_limit`] read anything outside their arguments.
+//! it; only [`cores()`], [`memory()`] and [`memory_limit`] read anything outside their arguments.
 
 mod cgroup;
 mod command;
@@ -28,7 +28,7 @@ mod settings;
 mod suggest;
 mod table;
 
-pub use cgroup::memory_limit;
+pub use cgroup::{memory, memory_limit};
 pub use command::{Action, Cli, command_line, parse_args};
 pub use cores::{Cores, cores};
 pub use error::Error;

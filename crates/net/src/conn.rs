@@ -389,7 +389,11 @@ impl Conn {
     }
 
     fn body_piece(&mut self, core: &mut Core, piece: &[u8]) {
-        if let Err(error) = self.spool.push(piece, core.options.body_memory) {
+        let announced = match self.http.head().framing() {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked => None,
+        };
+        if let Err(error) = self.spool.push(piece, &core.room, announced) {
             core.cannot_spool(&error);
             self.refuse(core, 500, "the server has no room for the request body");
         }

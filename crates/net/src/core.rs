@@ -10,6 +10,7 @@ use mio::{Registry, Token};
 use serve_http::{Limits, Stamp};
 
 use crate::access::AccessLog;
+use crate::body::{Pool, Room};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::gateway::Exchange;
@@ -35,6 +36,8 @@ const FOLLOWERS: usize = 32;
 pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) limits: Arc<Limits>,
+    /// For request bodies.
+    pub(crate) room: Room,
     pub(crate) registry: Registry,
     pub(crate) timers: Timers,
     pub(crate) clock: Clock,
@@ -142,6 +145,7 @@ impl Core {
         let now = Instant::now();
         Self {
             limits: Arc::new(options.limits.clone()),
+            room: Room { each: options.body_memory, pool: Pool::new(options.body_pool) },
             witness: Witness::new(options.trust.clone(), options.request_ids),
             options,
             registry,

@@ -24,6 +24,9 @@ pub struct Options {
     pub body_rate: u64,
     /// Bytes of a body kept in memory; the rest goes to an unlinked file.
     pub body_memory: usize,
+    /// Bytes of memory for bodies that are larger than that, all together, as long
+    /// as they announce their length.
+    pub body_pool: usize,
     /// Bytes of a response in memory above which its producer must wait.
     pub high_water: usize,
     /// Requests the application may have at the same time; connections are only
@@ -71,6 +74,7 @@ impl Default for Options {
             body_grace: Duration::from_secs(20),
             body_rate: 500,
             body_memory: 512 * 1024,
+            body_pool: 0,
             high_water: 2 * 1024 * 1024,
             slots: 1,
             queue_limit: None,

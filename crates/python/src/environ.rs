@@ -168,7 +168,7 @@ impl Environs {
         seen::apply(&environ, &exchange.seen)?;
         if let serve_http::Framing::Chunked = head.framing() {
             // The body is whole: its length is known, whatever framing it had.
-            environ.set_item(intern!(py, "CONTENT_LENGTH"), exchange.body.len().to_string())?;
+            environ.set_item(intern!(py, "CONTENT_LENGTH"), input.borrow().left().to_string())?;
         }
         environ.set_item(intern!(py, "wsgi.input"), input)?;
         Ok(environ)

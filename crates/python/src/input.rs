@@ -28,7 +28,8 @@ impl Input {
         *self = Self::new(body);
     }
 
-    fn left(&self) -> u64 {
+    /// Bytes that have not been read.
+    pub(crate) fn left(&self) -> u64 {
         self.body.len() - self.position
     }
 

@@ -211,7 +211,7 @@ pub(crate) fn hold() -> (Held, impl FnMut(&mut Reactor, Exchange) + 'static) {
 
 pub(crate) fn contents(body: &Body) -> Vec<u8> {
     match body {
-        Body::Memory(bytes) => bytes.clone(),
+        Body::Memory(bytes) => bytes.to_vec(),
         Body::File(file, len) => {
             let mut bytes = vec![0; usize::try_from(*len).unwrap()];
             file.read_exact_at(&mut bytes, 0).unwrap();

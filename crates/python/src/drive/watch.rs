@@ -236,7 +236,7 @@ mod tests {
     fn begin(watch: &Watch) -> Running {
         let exchange = Exchange {
             id: ExchangeId::default(),
-            body: Body::Memory(Vec::new()),
+            body: Body::default(),
             peer: Peer::Unix,
             seen: Arc::new(Seen::of(Peer::Unix)),
             listener: 0,
