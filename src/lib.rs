@@ -17,6 +17,7 @@ mod metrics;
 mod mold;
 mod privileges;
 mod process;
+mod python_logging;
 mod reload;
 mod syslog;
 mod trust;

@@ -54,17 +54,17 @@ class Hooks:
         self.workers = {}
         self.age = 0
 
-    def resolve(self, settings, places, write, count, ended):
+    def resolve(self, settings, places, handler, count, ended):
         """Imports what is named and looks at what it takes.
 
-        `write` takes a level and a line for the log, `count` returns the number of requests of this
+        `handler` writes into the server's log, `count` returns the number of requests of this
         process, `ended` is the exception that ends a request.
         """
         self.functions = {
             name: fitted(name, value, places.get(name, "the configuration"))
             for name, value in self.given.items()
         }
-        self.server = Server(Config(self.names, json.loads(settings)), logger(write))
+        self.server = Server(Config(self.names, json.loads(settings)), logger(handler))
         self.count = count
         self.ended = ended
 
@@ -288,20 +288,8 @@ def address(bind):
     return (host.strip("[]"), int(port)) if port.isdigit() else bind
 
 
-def logger(write):
+def logger(handler):
     """A logger of its own, which no configuration of the application's can silence."""
     own = logging.Logger("serve")
-    own.addHandler(Handler(write))
+    own.addHandler(handler)
     return own
-
-
-class Handler(logging.Handler):
-    def __init__(self, write):
-        super().__init__()
-        self.write = write
-
-    def emit(self, record):
-        try:
-            self.write(record.levelno, self.format(record))
-        except Exception:
-            self.handleError(record)

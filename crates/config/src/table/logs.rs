@@ -121,6 +121,46 @@ pub(super) const ROWS: &[Row] = &[
         gunicorn: "",
     },
     Row {
+        name: "logconfig",
+        flags: &["--log-config"],
+        platform_variable: None,
+        value: "FILE",
+        kind: Kind::Text,
+        default: None,
+        group: LOGS,
+        summary: "Set up Python's logging from this file, as fileConfig does",
+        details: "A file for `logging.config.fileConfig`, which is read before the application is imported. \
+            [The guide](../guides/logs.md#pythons-logging) says what it applies to.",
+        gunicorn: "In gunicorn, its own lines pass through Python's logging, too.",
+    },
+    Row {
+        name: "logconfig_json",
+        flags: &["--log-config-json"],
+        platform_variable: None,
+        value: "FILE",
+        kind: Kind::Text,
+        default: None,
+        group: LOGS,
+        summary: "Set up Python's logging from this JSON file",
+        details: "As `logconfig_dict`, which outweighs it, from a file.",
+        gunicorn: "In gunicorn, its own lines pass through Python's logging, too. A file that is not there is ignored.",
+    },
+    Row {
+        name: "logconfig_dict",
+        flags: &["--log-config-dict"],
+        platform_variable: None,
+        value: "JSON",
+        kind: Kind::Object,
+        default: None,
+        group: LOGS,
+        summary: "Set up Python's logging, as dictConfig does",
+        details: "What `logging.config.dictConfig` is given before the application is imported. What it does \
+            not say is as in gunicorn: existing loggers stay, and the root logger writes to the \
+            standard output from INFO on. It outweighs `logconfig_json`, and that `logconfig`. \
+            [The guide](../guides/logs.md#pythons-logging) says what it applies to.",
+        gunicorn: "In gunicorn, its own lines pass through Python's logging, too. It has it in its file only.",
+    },
+    Row {
         name: "syslog",
         flags: &["--log-syslog", "--no-log-syslog"],
         platform_variable: None,
