@@ -233,6 +233,7 @@ mod tests {
             id: ExchangeId::default(),
             body: Body::Memory(Vec::new()),
             peer: Peer::Unix,
+            proxy: None,
             seen: Arc::new(Seen::of(Peer::Unix)),
             listener: 0,
         };
