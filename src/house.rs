@@ -91,6 +91,9 @@ pub(crate) struct House<'a> {
     current: Option<Settings>,
     /// Of the generation that is coming up.
     coming: Option<Settings>,
+    /// Where each hook of either was written, by name.
+    current_hooks: BTreeMap<String, String>,
+    coming_hooks: BTreeMap<String, String>,
     workers: u16,
     pidfile: Option<Pidfile>,
     /// The configuration file of the generation that was planned last.
@@ -117,6 +120,8 @@ impl<'a> House<'a> {
             hand_off: None,
             current: None,
             coming: None,
+            current_hooks: BTreeMap::new(),
+            coming_hooks: BTreeMap::new(),
             workers: 0,
             pidfile: None,
             config: None,
@@ -181,6 +186,7 @@ impl<'a> House<'a> {
             return Err(refusal(0, "it has to be a daemon".into()));
         }
         self.remark(remarks);
+        self.coming_hooks = document.hooks();
         self.config = Some(document.origin).filter(|origin| !origin.is_empty());
         let settings = settings.map_err(usage)?;
         if settings.wsgi_app.is_none() {
@@ -325,9 +331,12 @@ impl Site for House<'_> {
             log::error!("gen={generation}: {reason}; the old file is kept");
         }
         process::name(settings.proc_name.as_deref());
-        for change in self.current.iter().flat_map(|old| old.changes(&settings)) {
-            log::info!("gen={generation} {change}");
+        let hooks = std::mem::take(&mut self.coming_hooks);
+        if let Some(old) = &self.current {
+            let changes = [old.changes(&settings), changes(&self.current_hooks, &hooks)];
+            changes.iter().flatten().for_each(|change| log::info!("gen={generation} {change}"));
         }
+        self.current_hooks = hooks;
         let pidfile = settings.pidfile.as_ref().map(|path| match self.share {
             Share::WithPredecessor => PathBuf::from(format!("{path}.2")),
             Share::Alone | Share::WithSuccessor => PathBuf::from(path),
@@ -427,6 +436,15 @@ impl Site for House<'_> {
         );
         logger::dismiss(0);
     }
+}
+
+/// Which hooks have come and gone. One that stays may do something else now; that
+/// is its file's to tell.
+fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<String> {
+    let gone = old.iter().filter(|(name, _)| !new.contains_key(*name));
+    let come = new.iter().filter(|(name, _)| !old.contains_key(*name));
+    let gone = gone.map(|(name, place)| format!("{name}: {place} -> None"));
+    gone.chain(come.map(|(name, place)| format!("{name}: None -> {place}"))).collect()
 }
 
 fn bind(text: &str, settings: &Settings, owner: Option<&Owner>) -> Result<Listener, Refusal> {
