@@ -9,6 +9,7 @@ mod check;
 mod configuration;
 mod daemon;
 mod engine;
+mod hand_off;
 mod house;
 mod invocation;
 mod logger;
