@@ -1,6 +1,7 @@
 //! A mold: starts Python, evaluates the configuration, perhaps loads the
 //! application, and forks workers when the master says so.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::sys::prctl;
@@ -13,7 +14,7 @@ use serve_supervisor::{ForkHooks, Forked, MoldLink, News, Order};
 use crate::configuration::Read;
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
-use crate::{configuration, engine, house, logger, process, python_logging, worker};
+use crate::{configuration, engine, house, logger, process, python_logging, reload, worker};
 
 /// CPython's own hooks around a fork.
 pub(crate) struct Hooks<'py>(pub(crate) Python<'py>);
@@ -38,6 +39,8 @@ pub(crate) struct Cast {
     pub(crate) app: Option<App>,
     /// The configuration's.
     pub(crate) hooks: Option<Arc<serve_python::Hooks>>,
+    /// With `--reload`, by what its workers agree who watches.
+    pub(crate) turn: Option<OwnedFd>,
 }
 
 /// Calls the hook that waits for this, if there is one.
@@ -121,7 +124,11 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
     if let Err(error) = link.ready() {
         return lost(&error);
     }
-    obey(py, link, Cast { settings, driver, app, hooks })
+    let turn = settings.reload.then(reload::turn).transpose().unwrap_or_else(|reason| {
+        log::error!("{reason}");
+        None
+    });
+    obey(py, link, Cast { settings, driver, app, hooks, turn })
 }
 
 /// What the configuration file says.
