@@ -27,6 +27,7 @@ const SOFTWARE: &str = concat!("serve/", env!("CARGO_PKG_VERSION"));
 /// Serves; returns the exit code.
 pub(crate) fn run(py: Python<'_>, mut link: WorkerLink, cast: Cast) -> i32 {
     logger::become_role("worker");
+    logger::forked();
     if let Err(refusal) = prepare(py, cast.driver) {
         return refuse(&refusal);
     }

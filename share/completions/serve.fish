@@ -52,7 +52,7 @@ complete -c serve -l log-format -d 'Form of the server\'s messages: text or json
 complete -c serve -l log-config -d 'Set up Python\'s logging from this file, as fileConfig does' -r
 complete -c serve -l log-config-json -d 'Set up Python\'s logging from this JSON file' -r
 complete -c serve -l log-config-dict -d 'Set up Python\'s logging, as dictConfig does' -r
-complete -c serve -l log-syslog-to -d 'Where syslog listens: udp://HOST:PORT or unix://PATH [default: udp://localhost:514]' -r
+complete -c serve -l log-syslog-to -d 'Where syslog listens: udp://HOST:PORT, tcp://, unix://PATH [default: udp://localhost:514]' -r
 complete -c serve -l log-syslog-prefix -d 'Part of the name in syslog' -r
 complete -c serve -l log-syslog-facility -d 'Facility for syslog [default: user]' -r
 complete -c serve -l statsd-host -d 'Send metrics to this statsd, as in localhost:8125' -r

@@ -182,9 +182,10 @@ pub(super) const ROWS: &[Row] = &[
         kind: Kind::Text,
         default: Some("udp://localhost:514"),
         group: LOGS,
-        summary: "Where syslog listens: udp://HOST:PORT or unix://PATH",
-        details: "`udp://HOST:PORT`, or the path of a socket for datagrams, as in `unix:///dev/log`.",
-        gunicorn: "gunicorn also knows streams: `tcp://`, `unix://PATH#stream`.",
+        summary: "Where syslog listens: udp://HOST:PORT, tcp://, unix://PATH",
+        details: "`udp://HOST:PORT`, `tcp://HOST:PORT`, or the path of a socket: `unix:///dev/log` for \
+            datagrams, `unix:///run/log#stream` for a stream.",
+        gunicorn: "",
     },
     Row {
         name: "syslog_prefix",
