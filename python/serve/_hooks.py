@@ -164,6 +164,10 @@ class Config:
         own = {name: value for name, value in names.items() if not name.startswith("_")}
         settings.pop("origins")
         vars(self).update(own, **settings)
+        self.address = [address(bind) for bind in self.bind]
+        self.worker_class_str = self.worker_class
+        self.env = dict(pair.split("=", 1) for pair in self.raw_env)
+        self.is_ssl = False
 
 
 class Server:
@@ -174,7 +178,9 @@ class Server:
         self.log = log
         self.pid = os.getppid()
         self.num_workers = cfg.workers
-        self.address = [address(bind) for bind in cfg.bind]
+        self.address = cfg.address
+        self.timeout = cfg.timeout
+        self.proc_name = cfg.proc_name or cfg.wsgi_app
 
 
 class Worker:
@@ -188,11 +194,15 @@ class Worker:
         self.cfg = server.cfg
         self.log = server.log
         self.timeout = server.cfg.timeout
+        self.max_requests = server.cfg.max_requests
         self.alive = True
         self.booted = False
         self.app = None
         self.wsgi = None
         self._count = count
+
+    def notify(self):
+        """Nothing: heartbeats are the server's own matter. Slow hooks of gunicorn's give them."""
 
     @property
     def nr(self):
