@@ -487,8 +487,8 @@ mod tests {
             ),
             ("-e A", "--env: [\"A\"] is not a NAME=VALUE or a list of such"),
             (
-                "--log-level warn",
-                "--log-level: 'warn' is unknown; use trace, debug, info, warning, error or critical \
+                "--log-level warnin",
+                "--log-level: 'warnin' is unknown; use trace, debug, info, warning, error or critical \
                  (did you mean 'warning'?)",
             ),
         ] {

@@ -322,16 +322,20 @@ fn class(given: &Json) -> Result<&'static str, String> {
     Err(format!("is unknown; use {}{}", alternatives(&names), hint.unwrap_or_default()))
 }
 
+/// What Python's logging and gunicorn take for a level, too.
+const OTHER_WORDS: [(&str, &str); 2] = [("warn", "warning"), ("fatal", "critical")];
+
 fn choice(given: &Json, names: &[&'static str], later: &[&str]) -> Result<Json, String> {
     let word = given.as_str().unwrap_or_default().trim().to_ascii_lowercase();
-    if names.contains(&word.as_str()) {
+    let word = OTHER_WORDS.iter().find(|(other, _)| *other == word).map_or(&*word, |(_, own)| own);
+    if names.contains(&word) {
         return Ok(Json::from(word));
     }
     let choices = alternatives(names);
-    if later.contains(&word.as_str()) {
+    if later.contains(&word) {
         return Err(format!("is not available in this version yet; use {choices}"));
     }
-    let hint = match nearest(&word, names.iter().copied()) {
+    let hint = match nearest(word, names.iter().copied()) {
         Some(name) if names.len() > 1 => format!(" (did you mean '{name}'?)"),
         _ => String::new(),
     };
@@ -546,6 +550,15 @@ mod tests {
             assert!(complaint.starts_with("cannot be had: "), "{given} {complaint}");
         }
         refuses(Kind::Class, &[json!(1), json!(null), json!("")]);
+    }
+
+    #[test]
+    fn levels_have_the_other_words_of_python() {
+        let kind = Kind::Choice { names: &["warning", "critical"], later: &[] };
+        accepts(kind, &[(json!("WARN"), json!("warning")), (json!("fatal"), json!("critical"))]);
+        refuses(kind, &[json!("warned"), json!("error")]);
+        let other = Kind::Choice { names: &["text", "json"], later: &[] };
+        refuses(other, &[json!("warn")]);
     }
 
     #[test]
