@@ -70,7 +70,11 @@ def apply(setting, value):
     with open(value, "rb") as file:
         text = file.read()
     if setting == "logconfig_json":
-        dictConfig({**DEFAULTS, **table(text)})
+        try:
+            found = table(text)
+        except ValueError as error:
+            raise ValueError(f"{value}: {error}") from None
+        dictConfig({**DEFAULTS, **found})
     else:
         defaults = {"__file__": value, "here": os.path.dirname(value)}
         fileConfig(value, defaults=defaults, disable_existing_loggers=False)

@@ -279,7 +279,7 @@ BROKEN = {
     ),
     "no JSON": (
         "logconfig_json = 'broken.json'\n",
-        r"line 1: logconfig_json: Expecting value: line 1 column 6",
+        r"line 1: logconfig_json: broken\.json: Expecting value: line 1 column 6",
     ),
     "no table": ("logconfig_dict = [1]\n", r"line 1: logconfig_dict: \[1\] is not a table"),
     "no section": ("logconfig = 'empty.ini'\n", r"line 1: logconfig: '?formatters'? is"),
