@@ -2,17 +2,17 @@
 //! starting anything.
 
 use pyo3::Python;
-use serve_config::{Document, Settings};
+use serve_config::Settings;
 use serve_net::Address;
-use serve_python::Hooks;
 
 use crate::invocation::Invocation;
+use crate::mold::Collected;
 use crate::privileges::Owner;
-use crate::{engine, logger, mold, worker};
+use crate::{engine, logger, mold, python_logging, worker};
 
 /// Resolves all settings and loads the application; returns the exit code.
 pub(crate) fn config(invocation: &Invocation) -> i32 {
-    looked(invocation, |py, settings, owner, (document, hooks)| {
+    looked(invocation, |py, settings, owner, collected| {
         if settings.wsgi_app.is_none() {
             return Ok(());
         }
@@ -20,8 +20,10 @@ pub(crate) fn config(invocation: &Invocation) -> i32 {
         invocation.enter(settings).map_err(|reason| refused(&reason))?;
         let assumed = owner.map_or(Ok(()), |owner| owner.assume());
         assumed.map_err(|reason| refused(&reason))?;
+        let Collected { document, hooks, logging } = collected;
         let prepared = mold::furnish(py, settings).and_then(|()| engine::prepare(py, settings));
-        let resolved = prepared.and_then(|_| mold::resolve(py, hooks, &document, settings));
+        let logging = prepared.and_then(|_| python_logging::configure(py, settings, logging, true));
+        let resolved = logging.and_then(|()| mold::resolve(py, hooks, &document, settings));
         let loaded = resolved.and_then(|_| worker::load(py, settings));
         loaded.map(drop).map_err(|refusal| worker::refuse(&refusal))
     })
@@ -36,12 +38,9 @@ pub(crate) fn print(invocation: &Invocation) -> i32 {
     })
 }
 
-/// What a configuration says, and its hooks.
-type Collected = (Document, Option<Hooks>);
-
 fn looked(
     invocation: &Invocation,
-    look: impl FnOnce(Python<'_>, &Settings, Option<Owner>, Collected) -> Result<(), i32>,
+    look: impl FnOnce(Python<'_>, &Settings, Option<Owner>, Collected<'_>) -> Result<(), i32>,
 ) -> i32 {
     logger::start("serve");
     let interpreter = match mold::start(invocation) {
@@ -59,11 +58,14 @@ fn looked(
     code
 }
 
-fn settings(py: Python<'_>, invocation: &Invocation) -> Result<(Settings, Collected), i32> {
+fn settings<'py>(
+    py: Python<'py>,
+    invocation: &Invocation,
+) -> Result<(Settings, Collected<'py>), i32> {
     let usage = |error: serve_config::Error| refused(&error.to_string());
     let collected = mold::evaluate(py, invocation).and_then(|read| mold::collect(py, read));
     let collected = collected.map_err(|refusal| worker::refuse(&refusal))?;
-    let (file, remarks) = invocation.file(&collected.0).map_err(usage)?;
+    let (file, remarks) = invocation.file(&collected.document).map_err(usage)?;
     for remark in &remarks {
         logger::remark(remark);
     }

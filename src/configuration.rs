@@ -23,6 +23,11 @@ pub(crate) struct Read<'py> {
 }
 
 impl<'py> Read<'py> {
+    /// What a program has called `name`.
+    pub(crate) fn value(&self, name: &str) -> Option<Bound<'py, PyAny>> {
+        self.names.as_ref()?.get_item(name).ok()?
+    }
+
     /// The names among which the hooks are.
     pub(crate) fn names(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         if let Some(names) = &self.names {

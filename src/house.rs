@@ -19,34 +19,10 @@ use crate::invocation::Invocation;
 use crate::mold::Hooks;
 use crate::privileges::Owner;
 use crate::trust::{proxy, trust};
-use crate::{candidates, engine, logger, logs, metrics, process};
+use crate::{candidates, engine, hand_off, logger, logs, metrics, process};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
-
-/// What the names in an upgrade of the two ends of the hand-off begin with; no
-/// address does.
-const HAND_OFF: &str = "hand-off ";
-
-/// Their names, put before take. A version whose messages have another form does
-/// not know them.
-fn hand_off_names() -> [String; 2] {
-    ["put", "take"].map(|end| format!("{HAND_OFF}{} {end}", serve_net::HAND_OFF_FORM))
-}
-
-/// The pair of the master that has started this one, if messages have the same
-/// form there. Otherwise there will be two pairs, and neither side leaves
-/// connections to the other.
-fn known(pair: Vec<(String, OwnedFd)>) -> Option<(OwnedFd, OwnedFd)> {
-    let (names, ends): (Vec<String>, Vec<OwnedFd>) = pair.into_iter().unzip();
-    match <[OwnedFd; 2]>::try_from(ends) {
-        Ok([put, take]) if names == hand_off_names() => Some((put, take)),
-        _ => {
-            log::info!("connections are not handed over between these two versions");
-            None
-        }
-    }
-}
 
 /// Where the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +67,9 @@ pub(crate) struct House<'a> {
     current: Option<Settings>,
     /// Of the generation that is coming up.
     coming: Option<Settings>,
+    /// Where each hook of either was written, by name.
+    current_hooks: BTreeMap<String, String>,
+    coming_hooks: BTreeMap<String, String>,
     workers: u16,
     pidfile: Option<Pidfile>,
     /// The configuration file of the generation that was planned last.
@@ -117,6 +96,8 @@ impl<'a> House<'a> {
             hand_off: None,
             current: None,
             coming: None,
+            current_hooks: BTreeMap::new(),
+            coming_hooks: BTreeMap::new(),
             workers: 0,
             pidfile: None,
             config: None,
@@ -134,8 +115,8 @@ impl<'a> House<'a> {
         house.share = Share::WithPredecessor;
         house.predecessor = Some(from.lifeline);
         let (pair, listeners): (Vec<_>, Vec<_>) =
-            from.listeners.into_iter().partition(|(name, _)| name.starts_with(HAND_OFF));
-        house.hand_off = known(pair);
+            from.listeners.into_iter().partition(|(name, _)| hand_off::is_end(name));
+        house.hand_off = hand_off::known(pair);
         house.heir = from.ready.filter(|_| house.hand_off.is_some());
         for (name, fd) in listeners {
             let unusable = |error| format!("the socket {name} is unusable: {error}");
@@ -181,6 +162,7 @@ impl<'a> House<'a> {
             return Err(refusal(0, "it has to be a daemon".into()));
         }
         self.remark(remarks);
+        self.coming_hooks = document.hooks();
         self.config = Some(document.origin).filter(|origin| !origin.is_empty());
         let settings = settings.map_err(usage)?;
         if settings.wsgi_app.is_none() {
@@ -325,9 +307,12 @@ impl Site for House<'_> {
             log::error!("gen={generation}: {reason}; the old file is kept");
         }
         process::name(settings.proc_name.as_deref());
-        for change in self.current.iter().flat_map(|old| old.changes(&settings)) {
-            log::info!("gen={generation} {change}");
+        let hooks = std::mem::take(&mut self.coming_hooks);
+        if let Some(old) = &self.current {
+            let changes = [old.changes(&settings), changes(&self.current_hooks, &hooks)];
+            changes.iter().flatten().for_each(|change| log::info!("gen={generation} {change}"));
         }
+        self.current_hooks = hooks;
         let pidfile = settings.pidfile.as_ref().map(|path| match self.share {
             Share::WithPredecessor => PathBuf::from(format!("{path}.2")),
             Share::Alone | Share::WithSuccessor => PathBuf::from(path),
@@ -372,7 +357,7 @@ impl Site for House<'_> {
         let passed = self.inherited.iter().map(|listener| copy(PASSED, listener.as_fd()));
         let bound = self.bound.iter().map(|(text, listener)| copy(text, listener.as_fd()));
         let ends = self.hand_off.iter().flat_map(|(put, take)| [put.as_fd(), take.as_fd()]);
-        let pair = hand_off_names().into_iter().zip(ends).map(|(name, end)| copy(&name, end));
+        let pair = hand_off::names().into_iter().zip(ends).map(|(name, end)| copy(&name, end));
         let listeners = passed.chain(bound).chain(pair).collect::<Result<_, _>>()?;
         Launch::again(&self.invocation.directory, listeners)
     }
@@ -427,6 +412,15 @@ impl Site for House<'_> {
         );
         logger::dismiss(0);
     }
+}
+
+/// Which hooks have come and gone. One that stays may do something else now; that
+/// is its file's to tell.
+fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<String> {
+    let gone = old.iter().filter(|(name, _)| !new.contains_key(*name));
+    let come = new.iter().filter(|(name, _)| !old.contains_key(*name));
+    let gone = gone.map(|(name, place)| format!("{name}: {place} -> None"));
+    gone.chain(come.map(|(name, place)| format!("{name}: None -> {place}"))).collect()
 }
 
 fn bind(text: &str, settings: &Settings, owner: Option<&Owner>) -> Result<Listener, Refusal> {
@@ -499,22 +493,6 @@ fn refusal(code: i32, message: String) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pair_of_another_form_is_not_used() {
-        let pair = |names: &[String]| {
-            let (put, take) = serve_net::hand_off().expect("socketpair");
-            known(names.iter().cloned().zip([put, take]).collect()).is_some()
-        };
-        let ours = hand_off_names();
-        assert!(ours.iter().all(|name| name.starts_with(HAND_OFF)));
-        assert!(pair(&ours));
-        assert!(!pair(&["hand-off 1 put".to_owned(), "hand-off 1 take".to_owned()]));
-        assert!(!pair(&ours[..1]));
-        assert!(!pair(&[]), "an old version passes none");
-    }
-
     /// Two crates that do not know each other must agree.
     #[test]
     fn every_number_of_workers_that_is_accepted_can_be_had() {

@@ -131,6 +131,13 @@ pub(crate) fn access_to_syslog(line: &str) {
     to_syslog(|syslog| syslog.access(line));
 }
 
+/// A worker has begun, and what it has of syslog is its mold's.
+pub(crate) fn forked() {
+    if let Some(syslog) = &mut *SYSLOG.lock().unwrap_or_else(PoisonError::into_inner) {
+        syslog.forked();
+    }
+}
+
 fn to_syslog(send: impl FnOnce(&mut Syslog) -> Option<io::Error>) {
     let mut syslog = SYSLOG.lock().unwrap_or_else(PoisonError::into_inner);
     let lost = syslog.as_mut().and_then(send);

@@ -1,11 +1,12 @@
 //! A mold: starts Python, evaluates the configuration, perhaps loads the
 //! application, and forks workers when the master says so.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use pyo3::Python;
+use pyo3::{Bound, PyAny, Python};
 use serve_config::{Document, Settings, Workers};
 use serve_python::{App, Driver, Home, Interpreter, Moment, Preloaded, Refusal};
 use serve_supervisor::{ForkHooks, Forked, MoldLink, News, Order};
@@ -13,7 +14,7 @@ use serve_supervisor::{ForkHooks, Forked, MoldLink, News, Order};
 use crate::configuration::Read;
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
-use crate::{configuration, engine, house, logger, process, worker};
+use crate::{configuration, engine, house, logger, process, python_logging, reload, worker};
 
 /// CPython's own hooks around a fork.
 pub(crate) struct Hooks<'py>(pub(crate) Python<'py>);
@@ -38,6 +39,8 @@ pub(crate) struct Cast {
     pub(crate) app: Option<App>,
     /// The configuration's.
     pub(crate) hooks: Option<Arc<serve_python::Hooks>>,
+    /// With `--reload`, by what its workers agree who watches.
+    pub(crate) turn: Option<OwnedFd>,
 }
 
 /// Calls the hook that waits for this, if there is one.
@@ -79,10 +82,11 @@ pub(crate) fn start(invocation: &Invocation) -> Result<Interpreter, String> {
 }
 
 fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
-    let (document, hooks) = match evaluate(py, invocation).and_then(|read| collect(py, read)) {
+    let collected = match evaluate(py, invocation).and_then(|read| collect(py, read)) {
         Ok(collected) => collected,
         Err(refusal) => return refuse(link, refusal),
     };
+    let Collected { document, hooks, logging } = collected;
     if let Err(error) = link.report(document.to_json().as_bytes(), hooks.is_some()) {
         return lost(&error);
     }
@@ -97,15 +101,16 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         Err(reason) => return give_up(link, 2, reason),
     };
     // gevent patches the standard library before anything is imported for the application.
+    let is_first = link.generation() == 1;
     let prepared = furnish(py, &settings).and_then(|()| {
         let driver = engine::prepare(py, &settings)?;
+        python_logging::configure(py, &settings, logging, is_first)?;
         Ok((driver, resolve(py, hooks, &document, &settings)?))
     });
     let (driver, hooks) = match prepared {
         Ok(prepared) => prepared,
         Err(refusal) => return refuse(link, refusal),
     };
-    let is_first = link.generation() == 1;
     if is_first {
         tell(py, hooks.as_deref(), Moment::Starting);
     }
@@ -119,7 +124,11 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
     if let Err(error) = link.ready() {
         return lost(&error);
     }
-    obey(py, link, Cast { settings, driver, app, hooks })
+    let turn = settings.reload.then(reload::turn).transpose().unwrap_or_else(|reason| {
+        log::error!("{reason}");
+        None
+    });
+    obey(py, link, Cast { settings, driver, app, hooks, turn })
 }
 
 /// What the configuration file says.
@@ -131,17 +140,24 @@ pub(crate) fn evaluate<'py>(
     configuration::read(py, invocation)
 }
 
-/// What a configuration says, and its hooks.
-pub(crate) fn collect<'py>(
-    py: Python<'py>,
-    read: Read<'py>,
-) -> Result<(Document, Option<serve_python::Hooks>), Refusal> {
+/// What a configuration says, and what of it is Python's.
+pub(crate) struct Collected<'py> {
+    pub(crate) document: Document,
+    pub(crate) hooks: Option<serve_python::Hooks>,
+    /// Its `logconfig_dict`, which may hold what JSON cannot.
+    pub(crate) logging: Option<Bound<'py, PyAny>>,
+}
+
+/// Keeps of a configuration what is needed later.
+pub(crate) fn collect<'py>(py: Python<'py>, read: Read<'py>) -> Result<Collected<'py>, Refusal> {
+    let logging = read.value("logconfig_dict");
     let names = read.names(py).map_err(|error| Refusal {
         code: 1,
         message: format!("cannot collect the hooks: {error}"),
         traceback: None,
     })?;
-    Ok((read.document, serve_python::Hooks::collect(py, &names)?))
+    let hooks = serve_python::Hooks::collect(py, &names)?;
+    Ok(Collected { document: read.document, hooks, logging })
 }
 
 /// The hooks, if all of them can be called.

@@ -87,7 +87,15 @@ impl Owner {
         let failed = |call: &str| {
             let to = format!("uid={} gid={}", self.uid, self.gid);
             let call = call.to_owned();
-            move |errno: Errno| format!("cannot become {to} ({call}): {}", errno.desc())
+            move |errno: Errno| {
+                let hint = match errno {
+                    Errno::EPERM => {
+                        "; only root can: leave --user and --group out, or start it as root"
+                    }
+                    _ => "",
+                };
+                format!("cannot become {to} ({call}): {}{hint}", errno.desc())
+            }
         };
         match &self.groups {
             Groups::One => setgroups(&[self.gid]).map_err(failed("setgroups"))?,

@@ -1,6 +1,9 @@
 //! `--reload`: a worker's second thread, which sees that a source file was saved
 //! and asks the master for a reload, as an operator would, with HUP.
 //!
+//! Of the workers of a generation one watches, which is who has the lock of a
+//! file in memory; when it ends, the next one does.
+//!
 //! It never touches Python. It watches folders and not loaded modules, since
 //! many of those are loaded by the first request, and one that is new or broken
 //! is not loaded at all.
@@ -8,15 +11,20 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use glob::Pattern;
+use log::Level;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc::{F_WRLCK, flock};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::getppid;
 
@@ -25,6 +33,10 @@ const FOLDERS: usize = 4_000;
 /// A save is often several changes; this long none must follow, for at most so long.
 const QUIET: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The lock on all of the file. It is a process's, and goes with it.
+#[expect(clippy::cast_possible_truncation, reason = "it is 1, and the field a short")]
+const WHOLE: flock = flock { l_type: F_WRLCK as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
 
 /// What is told about a folder: whole files, and new folders.
 fn changes() -> AddWatchFlags {
@@ -41,33 +53,99 @@ struct Watcher {
     extra: Vec<Pattern>,
 }
 
+/// Whether this worker has been told to end.
+static LEAVING: AtomicBool = AtomicBool::new(false);
+
+/// This worker ends: what is saved from now on is another one's to tell.
+pub(crate) fn leave() {
+    LEAVING.store(true, Ordering::Relaxed);
+}
+
+/// What the workers of a generation agree by who watches. To be made before they
+/// are forked.
+pub(crate) fn turn() -> Result<OwnedFd, String> {
+    memfd_create(c"reload", MFdFlags::MFD_CLOEXEC).map_err(failed)
+}
+
+/// What is to be watched.
+struct Scope {
+    here: PathBuf,
+    /// The folders that count beside it.
+    roots: Vec<PathBuf>,
+    /// Files that count beside those of Python.
+    extra: Vec<Pattern>,
+}
+
 /// Watches the working directory, `paths` and the files that `extra` names from
-/// now on, until the process ends.
-pub(crate) fn watch(paths: &[String], extra: &[String]) -> Result<(), String> {
-    let here = std::env::current_dir().map_err(|error| format!("--reload: {error}"))?;
-    let in_full = |path: &String| here.join(path);
-    let pattern = |path: &String| {
-        let path = in_full(path);
-        Pattern::new(&path.to_string_lossy())
-            .map_err(|error| format!("--reload-extra-file {}: {error}", path.display()))
+/// now on, or from when no other worker does, until the process ends.
+pub(crate) fn watch(paths: &[String], extra: &[String], turn: OwnedFd) -> Result<(), String> {
+    let scope = Scope::of(paths, extra)?;
+    // Before the worker is ready: what is saved from then on is seen.
+    let watcher = match fcntl(&turn, FcntlArg::F_SETLK(&WHOLE)) {
+        Ok(_) => Some(scope.watcher(Level::Info)?),
+        Err(Errno::EAGAIN | Errno::EACCES) => None,
+        Err(errno) => return Err(failed(errno)),
     };
-    let failed = |errno: Errno| format!("--reload: inotify: {errno}");
-    let mut watcher = Watcher {
-        inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed)?,
-        folders: HashMap::new(),
-        extra: extra.iter().map(pattern).collect::<Result<_, _>>()?,
+    let run = move || {
+        // Signals are the main thread's.
+        if let Err(errno) = SigSet::all().thread_block() {
+            log::warn!("{}", failed(errno));
+        }
+        match watcher.map_or_else(|| scope.watcher_at(&turn), Ok) {
+            Ok(watcher) => watcher.run(),
+            Err(reason) => log::error!("{reason}"),
+        }
     };
-    let mut roots = vec![here.clone()];
-    roots.extend(paths.iter().map(in_full));
-    roots.extend(extra.iter().map(|path| fixed_part(&in_full(path))));
-    for root in &roots {
-        watcher.add(root);
-    }
-    let count = watcher.folders.len();
-    log::info!("watching *.py in {} and below, {count} folders", here.display());
-    let run = move || watcher.run();
     let spawned = thread::Builder::new().name("reload".into()).spawn(run);
     spawned.map(drop).map_err(|error| format!("--reload: {error}"))
+}
+
+fn failed(errno: Errno) -> String {
+    format!("--reload: {errno}")
+}
+
+impl Scope {
+    fn of(paths: &[String], extra: &[String]) -> Result<Self, String> {
+        let here = std::env::current_dir().map_err(|error| format!("--reload: {error}"))?;
+        let in_full = |path: &String| here.join(path);
+        let pattern = |path: &String| {
+            let path = in_full(path);
+            Pattern::new(&path.to_string_lossy())
+                .map_err(|error| format!("--reload-extra-file {}: {error}", path.display()))
+        };
+        let mut roots: Vec<_> = paths.iter().map(in_full).collect();
+        roots.extend(extra.iter().map(|path| fixed_part(&in_full(path))));
+        let extra = extra.iter().map(pattern).collect::<Result<_, _>>()?;
+        Ok(Self { here, roots, extra })
+    }
+
+    fn watcher(&self, level: Level) -> Result<Watcher, String> {
+        let mut watcher = Watcher {
+            inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+                .map_err(failed)?,
+            folders: HashMap::new(),
+            extra: self.extra.clone(),
+        };
+        watcher.add(&self.here);
+        for root in &self.roots {
+            watcher.add(root);
+        }
+        let (here, count) = (self.here.display(), watcher.folders.len());
+        log::log!(level, "watching *.py in {here} and below, {count} folders");
+        Ok(watcher)
+    }
+
+    /// Waits until it is this worker's turn.
+    fn watcher_at(&self, turn: &OwnedFd) -> Result<Watcher, String> {
+        loop {
+            match fcntl(turn, FcntlArg::F_SETLKW(&WHOLE)) {
+                // Said once is enough, and in a reload it soon ends.
+                Ok(_) => return self.watcher(Level::Debug),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+    }
 }
 
 /// The folder of a pattern, up to its first wildcard.
@@ -120,12 +198,11 @@ impl Watcher {
     }
 
     fn run(mut self) {
-        // Signals are the main thread's.
-        if let Err(errno) = SigSet::all().thread_block() {
-            log::warn!("--reload: {errno}");
-        }
         loop {
             let outcome = self.next_change().and_then(|changed| {
+                if LEAVING.load(Ordering::Relaxed) {
+                    return Ok(()); // The new generation watches.
+                }
                 log::info!("{} has changed", changed.display());
                 Ok(kill(getppid(), Signal::SIGHUP)?)
             });

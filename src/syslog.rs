@@ -1,8 +1,11 @@
-//! Syslog, as RFC 5424 has it, in datagrams. Nothing waits: what the socket does
-//! not take is lost, which is said now and then.
+//! Syslog, as RFC 5424 has it, in datagrams or on a stream. Nothing waits, but for
+//! the connection of a stream when a process begins: what the socket does not take
+//! is lost, which is said now and then.
+
+mod stream;
 
 use std::io;
-use std::net::{ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::process;
 use std::time::{Duration, Instant};
@@ -11,6 +14,8 @@ use jiff::Zoned;
 use log::Level;
 use nix::unistd::gethostname;
 use serve_config::Settings;
+
+use self::stream::Stream;
 
 /// Bytes of a message; relays need not take more (RFC 5426 section 3.2).
 const MOST: usize = 8 * 1024;
@@ -32,6 +37,7 @@ pub(crate) struct Syslog {
 enum Socket {
     Udp(UdpSocket),
     Unix(UnixDatagram),
+    Stream(Stream),
 }
 
 impl Syslog {
@@ -56,6 +62,13 @@ impl Syslog {
         }))
     }
 
+    /// This process is a fork of the one that has opened it.
+    pub(crate) fn forked(&mut self) {
+        if let Socket::Stream(stream) = &mut self.socket {
+            stream.forked();
+        }
+    }
+
     /// A message of the server; what went wrong, if that is to be told.
     pub(crate) fn error(&mut self, level: Level, text: &str) -> Option<io::Error> {
         let severity = match level {
@@ -74,9 +87,10 @@ impl Syslog {
 
     fn send(&mut self, severity: usize, log: &str, text: &str) -> Option<io::Error> {
         let message = self.message(severity, log, text);
-        let sent = match &self.socket {
-            Socket::Udp(socket) => socket.send(&message),
-            Socket::Unix(socket) => socket.send(&message),
+        let sent = match &mut self.socket {
+            Socket::Udp(socket) => socket.send(&message).map(drop),
+            Socket::Unix(socket) => socket.send(&message).map(drop),
+            Socket::Stream(stream) => stream.send(&message),
         };
         let error = sent.err().filter(|_| self.told.is_none_or(|at| at.elapsed() > AGAIN))?;
         self.told = Some(Instant::now());
@@ -103,23 +117,34 @@ fn is_word(text: &str) -> bool {
 impl Socket {
     fn open(address: &str) -> io::Result<Self> {
         let (address, kind) = address.split_once('#').unwrap_or((address, "dgram"));
-        if kind != "dgram" || address.starts_with("tcp:") {
-            return Err(io::Error::other(
-                "only datagrams are sent: udp://HOST:PORT or unix://PATH",
-            ));
+        match (address.split_once("://"), kind) {
+            (Some(("tcp", target)), _) => {
+                return Stream::tcp(one(target)?).map(Self::Stream);
+            }
+            (Some(("unix", path)), "stream") => return Stream::unix(path).map(Self::Stream),
+            (Some(("unix", path)), "dgram") => {
+                let socket = UnixDatagram::unbound()?;
+                socket.connect(path)?;
+                socket.set_nonblocking(true)?;
+                return Ok(Self::Unix(socket));
+            }
+            (Some(("udp", _)) | None, _) => {}
+            _ => {
+                return Err(io::Error::other(
+                    "expected udp://HOST:PORT, tcp://HOST:PORT, unix://PATH or unix://PATH#stream",
+                ));
+            }
         }
-        if let Some(path) = address.strip_prefix("unix://") {
-            let socket = UnixDatagram::unbound()?;
-            socket.connect(path)?;
-            socket.set_nonblocking(true)?;
-            return Ok(Self::Unix(socket));
-        }
-        let target = address.strip_prefix("udp://").unwrap_or(address);
-        let mut targets = target.to_socket_addrs().or_else(|_| (target, 514).to_socket_addrs())?;
-        let target = targets.next().ok_or_else(|| io::Error::other("the name has no address"))?;
+        let target = one(address.strip_prefix("udp://").unwrap_or(address))?;
         let socket = UdpSocket::bind(if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
         socket.connect(target)?;
         socket.set_nonblocking(true)?;
         Ok(Self::Udp(socket))
     }
+}
+
+/// The address of `HOST:PORT`; syslog's port need not be said.
+fn one(target: &str) -> io::Result<SocketAddr> {
+    let mut targets = target.to_socket_addrs().or_else(|_| (target, 514).to_socket_addrs())?;
+    targets.next().ok_or_else(|| io::Error::other("the name has no address"))
 }

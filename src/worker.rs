@@ -31,6 +31,7 @@ const SOFTWARE: &str = concat!("serve/", env!("CARGO_PKG_VERSION"));
 /// Serves; returns the exit code.
 pub(crate) fn run(py: Python<'_>, mut link: WorkerLink, cast: Cast) -> i32 {
     logger::become_role("worker");
+    logger::forked();
     if let Err(refusal) = prepare(py, cast.driver) {
         return refuse(&refusal);
     }
@@ -42,15 +43,15 @@ pub(crate) fn run(py: Python<'_>, mut link: WorkerLink, cast: Cast) -> i32 {
 }
 
 fn work(py: Python<'_>, link: &mut WorkerLink, cast: Cast) -> i32 {
-    let Cast { settings, driver, app, hooks } = cast;
+    let Cast { settings, driver, app, hooks, turn } = cast;
     let listeners = link.take_listeners();
     let app = match app.map_or_else(|| load(py, &settings), Ok) {
         Ok(app) => app,
         Err(refusal) => return refuse(&refusal),
     };
     mold::tell(py, hooks.as_deref(), Moment::Loaded(&app));
-    if settings.reload
-        && let Err(reason) = reload::watch(&settings.pythonpath, &settings.reload_extra_files)
+    if let Some(turn) = turn
+        && let Err(reason) = reload::watch(&settings.pythonpath, &settings.reload_extra_files, turn)
     {
         log::error!("{reason}");
     }
@@ -226,6 +227,11 @@ impl Control for Master<'_> {
     fn orders(&mut self) -> Vec<Order> {
         let commands = self.link.take().into_iter();
         commands
+            .inspect(|command| {
+                if !matches!(command, Command::Reopen) {
+                    reload::leave();
+                }
+            })
             .filter_map(|command| match command {
                 Command::Retire => {
                     self.link.slot().retiring();

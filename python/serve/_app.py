@@ -33,6 +33,8 @@ def load(spec):
             f"'{spec}' does not name an application: write module:attribute, as in main:app",
             "",
         )
+    if "/" in module_name or (module_name.endswith(".py") and os.path.exists(module_name)):
+        raise Refusal(CANNOT_IMPORT, path_for_a_module(module_name, expression), "")
     module = import_module(module_name)
     found = (
         evaluate(module, module_name, expression) if expression else default(module, module_name)
@@ -52,11 +54,14 @@ def import_module(name):
         raise Refusal(*raised(f"importing '{name}'", error)) from None
 
 
+def path_for_a_module(path, expression):
+    folder, name = os.path.split(os.path.normpath(path.removesuffix(".py")))
+    there = f" --chdir {folder}" if folder else ""
+    return f"'{path}' is a file, and a module is wanted: write {name}:{expression or 'app'}{there}"
+
+
 def missing_module(name, missing):
     here = os.getcwd()
-    path = name.removesuffix(".py")
-    if name.endswith(".py") and os.path.exists(os.path.join(here, name)):
-        return f"'{name}' is a file, and a module is wanted: write {path.replace('/', '.')}:app"
     names = [entry for entry in map(module_in, os.scandir(here)) if entry]
     module, _, attribute = missing.rpartition(".")
     close = (
@@ -130,7 +135,7 @@ def offers(module, module_name):
     order = [Fit.APPLICATION, Fit.FACTORY]
     names = [name for rank in order for name in found if fitting[name] is rank] or list(found)
     if not names:
-        return ""
+        return f"; no application is defined there: is '{module_name}' the module that you mean?"
     call = "()" if fitting[names[0]] is Fit.FACTORY else ""
     return f"; it has {', '.join(names[:5])}: name one, as in {module_name}:{names[0]}{call}"
 

@@ -12,6 +12,7 @@ import inspect
 import json
 import math
 import os
+import re
 import sys
 import traceback
 import types
@@ -62,16 +63,34 @@ def evaluate_module(name, directory):
 
 @contextlib.contextmanager
 def importable(directory):
-    """Last on sys.path: a file there must not pass for a module of Python's own.
-
-    What is printed meanwhile goes to stderr, since stdout may be what --print-config shows.
-    """
+    """Last on sys.path: a file there must not pass for a module of Python's own."""
     sys.path.append(directory)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with aside():
             yield
     finally:
         sys.path.remove(directory)
+
+
+@contextlib.contextmanager
+def aside():
+    """What is printed meanwhile goes to stderr, since stdout may be what --print-config shows.
+
+    The descriptor is changed and not sys.stdout, which the file may keep for its log handlers.
+    """
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # Closed, so that nobody reads what is printed.
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def report(names, source):
@@ -124,7 +143,11 @@ def plain(value):
         return [plain(item) for item in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: plain(item) for key, item in value.items()}
-    return {"a Python object": f"{type(value).__name__} {value!r}"[:60]}
+    if inspect.isclass(value) or inspect.isroutine(value):
+        return {"a Python object": import_path(value)}
+    # Without the address, which another generation's would differ in.
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    return {"a Python object": f"{type(value).__name__} {text}"[:60]}
 
 
 def import_path(value):

@@ -54,17 +54,17 @@ class Hooks:
         self.workers = {}
         self.age = 0
 
-    def resolve(self, settings, places, write, count, ended):
+    def resolve(self, settings, places, handler, count, ended):
         """Imports what is named and looks at what it takes.
 
-        `write` takes a level and a line for the log, `count` returns the number of requests of this
+        `handler` writes into the server's log, `count` returns the number of requests of this
         process, `ended` is the exception that ends a request.
         """
         self.functions = {
             name: fitted(name, value, places.get(name, "the configuration"))
             for name, value in self.given.items()
         }
-        self.server = Server(Config(self.names, json.loads(settings)), logger(write))
+        self.server = Server(Config(self.names, json.loads(settings)), logger(handler))
         self.count = count
         self.ended = ended
 
@@ -164,6 +164,10 @@ class Config:
         own = {name: value for name, value in names.items() if not name.startswith("_")}
         settings.pop("origins")
         vars(self).update(own, **settings)
+        self.address = [address(bind) for bind in self.bind]
+        self.worker_class_str = self.worker_class
+        self.env = dict(pair.split("=", 1) for pair in self.raw_env)
+        self.is_ssl = False
 
 
 class Server:
@@ -174,7 +178,9 @@ class Server:
         self.log = log
         self.pid = os.getppid()
         self.num_workers = cfg.workers
-        self.address = [address(bind) for bind in cfg.bind]
+        self.address = cfg.address
+        self.timeout = cfg.timeout
+        self.proc_name = cfg.proc_name or cfg.wsgi_app
 
 
 class Worker:
@@ -188,11 +194,15 @@ class Worker:
         self.cfg = server.cfg
         self.log = server.log
         self.timeout = server.cfg.timeout
+        self.max_requests = server.cfg.max_requests
         self.alive = True
         self.booted = False
         self.app = None
         self.wsgi = None
         self._count = count
+
+    def notify(self):
+        """Nothing: heartbeats are the server's own matter. Slow hooks of gunicorn's give them."""
 
     @property
     def nr(self):
@@ -288,20 +298,8 @@ def address(bind):
     return (host.strip("[]"), int(port)) if port.isdigit() else bind
 
 
-def logger(write):
+def logger(handler):
     """A logger of its own, which no configuration of the application's can silence."""
     own = logging.Logger("serve")
-    own.addHandler(Handler(write))
+    own.addHandler(handler)
     return own
-
-
-class Handler(logging.Handler):
-    def __init__(self, write):
-        super().__init__()
-        self.write = write
-
-    def emit(self, record):
-        try:
-            self.write(record.levelno, self.format(record))
-        except Exception:
-            self.handleError(record)

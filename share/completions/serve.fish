@@ -49,7 +49,10 @@ complete -c serve -l access-log-sample -d 'Log one request in N [default: 1]' -r
 complete -c serve -l error-logfile -d 'Log the server\'s messages to this file; - is stderr [default: -]' -r
 complete -c serve -l log-level -d 'trace, debug, info, warning, error or critical [default: info]' -r
 complete -c serve -l log-format -d 'Form of the server\'s messages: text or json [default: text]' -r
-complete -c serve -l log-syslog-to -d 'Where syslog listens: udp://HOST:PORT or unix://PATH [default: udp://localhost:514]' -r
+complete -c serve -l log-config -d 'Set up Python\'s logging from this file, as fileConfig does' -r
+complete -c serve -l log-config-json -d 'Set up Python\'s logging from this JSON file' -r
+complete -c serve -l log-config-dict -d 'Set up Python\'s logging, as dictConfig does' -r
+complete -c serve -l log-syslog-to -d 'Where syslog listens: udp://HOST:PORT, tcp://, unix://PATH [default: udp://localhost:514]' -r
 complete -c serve -l log-syslog-prefix -d 'Part of the name in syslog' -r
 complete -c serve -l log-syslog-facility -d 'Facility for syslog [default: user]' -r
 complete -c serve -l statsd-host -d 'Send metrics to this statsd, as in localhost:8125' -r
@@ -68,9 +71,7 @@ complete -c serve -l paste -r
 complete -c serve -l paste-global -r
 complete -c serve -l protocol -r
 complete -c serve -l uwsgi-allow-from -r
-complete -c serve -l log-config -r
 complete -c serve -l logger-class -r
-complete -c serve -l log-config-json -r
 complete -c serve -l keyfile -r
 complete -c serve -l certfile -r
 complete -c serve -l ca-certs -r

@@ -113,11 +113,56 @@ def test_file_may_be_said(place):
         ("c.json", '{"workers": 2,\n "timeout": []}', "c.json, line 2: timeout: [] is not a time"),
         ("c.toml", "workers = 2\ntimeout =\n", "c.toml, line 2: not valid TOML: "),
         ("c.json", '{"workers": 2,}', "c.json: not a JSON object of settings: "),
+        (
+            "pyproject.toml",
+            "[tool.serve]\nworkers = 2\ntimeout = 'soon'\n",
+            "pyproject.toml, line 3: timeout: 'soon' is not a time",
+        ),
+        (
+            "c.conf.py",
+            "workers = 2\nif workers:\n    timeout = 'soon'\n",
+            "c.conf.py, line 3: timeout: 'soon' is not a time from 0 to a year, such as 30,",
+        ),
+        (
+            "c.conf.py",
+            "workers = 2\ntimeout = (\n",
+            "c.conf.py', line 2: SyntaxError: '(' was never",
+        ),
+        ("c.conf.py", "\nworkers = wrokers\n", "c.conf.py', line 2: NameError: name 'wrokers'"),
+        (
+            "c.toml",
+            "worker_class = 'gevnt'\n",
+            "line 1: worker_class: 'gevnt' is unknown; use sync,",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_file_line_and_what_is_expected(place, name, text, sentence):
     (place / name).write_text(text)
     code, _, err = run("-c", name, "main:app", cwd=place)
+    assert code == 2
+    assert sentence in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_mistake_in_a_module_is_told_with_its_line(place):
+    (place / "production.py").write_text("workers = 2\ntimeout = 'soon'\n")
+    code, _, err = run("-c", "python:production", "main:app", cwd=place)
+    assert code == 2
+    assert "python:production, line 2: timeout: 'soon' is not a time" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "sentence"),
+    [
+        (["--timeout", "soon"], {}, "--timeout: 'soon' is not a time"),
+        ([], {"SERVE_TIMEOUT": "soon"}, "SERVE_TIMEOUT: 'soon' is not a time"),
+        ([], {"GUNICORN_CMD_ARGS": "-t soon"}, "GUNICORN_CMD_ARGS --timeout: 'soon' is not a time"),
+        ([], {"PORT": "http"}, "PORT: 'http' is not a port number"),
+        ([], {"WEB_CONCURRENCY": "2.5"}, "WEB_CONCURRENCY: '2.5' is not a whole number"),
+    ],
+)
+def test_a_mistake_elsewhere_is_told_with_its_place(place, options, env, sentence):
+    code, _, err = run(*options, "main:app", cwd=place, env=env)
     assert code == 2
     assert sentence in err
     assert len(err.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import select
 import signal
@@ -252,6 +253,26 @@ def test_an_access_log_on_a_full_disk_costs_no_request(serve):
     server.log.wait(r"error: access log: cannot write: No space left on device")
     for _ in range(5):
         assert server.served_by() == worker
+    assert server.stop() == 0
+    assert server.log.count(ERROR) == 1
+
+
+def test_a_limit_of_files_sizes_costs_no_request(serve):
+    """As a full disk, that takes a part of a line before it takes none; and not by SIGXFSZ."""
+    server = serve(WHO, "--access-logfile", "access.log", start=False)
+    # Enough for the files in memory by which a mold is told its settings.
+    server.arguments = ["prlimit", "--fsize=65536", *server.arguments]
+    server.start(workers=1)
+    long = "/?" + "x" * 4000
+    workers = {int(server.get(long)[2]) for _ in range(20)}
+    assert workers == set(server.worker_pids())
+    server.log.wait(r"error: access log: cannot write: File too large")
+    log = server.cwd / "access.log"
+    assert log.stat().st_size == 65536
+    log.write_text("")
+    server.served_by()
+    server.log.wait(r"info: access log: it can be written again")
+    assert re.fullmatch(r'\n127\.0\.0\.1 .*"GET / HTTP/1.1" 200 .*\n', log.read_text())
     assert server.stop() == 0
     assert server.log.count(ERROR) == 1
 

@@ -54,6 +54,72 @@ def test_without_an_application_the_one_that_is_there_is_named(tmp_path, files, 
     assert "`serve --help` shows more" in line
 
 
+# ---- what other servers are told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--host", "0.0.0.0"], "unknown option '--host'; write --bind HOST:PORT"),
+        (["--port", "80"], "unknown option '--port'; write --bind HOST:PORT"),
+        (["--debug"], "unknown option '--debug'; --reload reloads"),
+        (["--worker", "4"], "unknown option '--worker'; did you mean '--workers'?"),
+        (["-w", "abc"], "--workers: 'abc' is not a whole number from 1 to 500"),
+    ],
+)
+def test_a_wrong_option_is_answered_by_the_right_one(place, arguments, advice):
+    code, out, err = run("main:app", *arguments, cwd=place)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"serve: {advice}")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "written"),
+    [
+        ("main.py", "write main:app"),
+        ("./main.py", "write main:app"),
+        ("./main.py:web", "write main:web"),
+        ("src/shop/main.py:app", "write main:app --chdir src/shop"),
+        ("src/main", "write main:app --chdir src"),
+    ],
+)
+def test_a_path_is_answered_by_the_module(place, spec, written):
+    line = answer(place, "-w", "1", "-b", "127.0.0.1:0", spec, code=3)
+    assert line.endswith(f", and a module is wanted: {written}")
+
+
+@pytest.mark.parametrize("spec", ["main", "main:app"])
+def test_a_module_without_an_application_says_so(tmp_path, spec):
+    (tmp_path / "main.py").write_text("import os\n\nsizes = [1]\n")
+    line = answer(tmp_path, "-w", "1", "-b", "127.0.0.1:0", spec, code=4)
+    assert line.endswith("; no application is defined there: is 'main' the module that you mean?")
+
+
+# ---- what it is not allowed to do
+
+
+@pytest.mark.parametrize("folder", ["none/serve.pid", "/proc/none/serve.pid"])
+def test_a_pidfile_that_cannot_be_ends_the_start(tmp_path, folder):
+    (tmp_path / "main.py").write_text(APP)
+    line = answer(tmp_path, "-b", "127.0.0.1:0", "--pid", folder, "main:app", code=1)
+    assert f"pidfile {folder}: No such file or directory" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not")
+def test_an_environment_that_this_user_may_not_read_is_told_apart(tmp_path):
+    hidden = tmp_path / "hidden" / "bin"
+    hidden.mkdir(parents=True)
+    (hidden / "python").symlink_to(sys.executable)
+    hidden.parent.chmod(0)
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=0"]
+    os.chown(hidden.parent, 65534, 65534)
+    command = [*drop, BINARY, "--python", str(hidden / "python"), "main:app"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 2
+    assert "--python: this user may not enter a folder on the way to" in done.stderr
+
+
 # ---- the wrong folder
 
 

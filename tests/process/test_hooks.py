@@ -349,6 +349,26 @@ def when_ready(server):
     server.log.wait("cfg 1 30 5 main:app")
 
 
+def test_hooks_find_what_gunicorn_s_have(hooked):
+    """The attributes that public configurations use, beside those of ALL."""
+    config = """
+max_requests = 9
+raw_env = ["A=1=2"]
+
+def post_fork(server, worker):
+    worker.notify()
+    cfg = worker.cfg
+    worker.log.info("1 %s %s %s", server.proc_name, server.timeout, server.cfg is cfg)
+    worker.log.info("2 %s %s %s", cfg.address == server.address, cfg.worker_class_str, cfg.is_ssl)
+    worker.log.info("3 %s %s %s %s", cfg.env, worker.max_requests, worker.booted, worker.nr)
+"""
+    server = hooked(config)
+    server.log.wait("info: 1 main:app 30 True$")
+    server.log.wait("info: 2 True sync False$")
+    server.log.wait(r"info: 3 \{'A': '1=2'\} 9 False 0$")
+    assert server.log.count("raised") == 0
+
+
 def test_hooks_see_the_number_of_workers_that_the_server_has_chosen(hooked):
     config = """
 def on_starting(server):

@@ -162,10 +162,119 @@ def test_a_syslog_that_goes_away_costs_no_request_and_one_line(serve, tmp_path):
     assert server.log.count(lost) == 1
 
 
-@pytest.mark.parametrize("address", ["tcp://localhost:514", "unix:///dev/log#stream"])
-def test_syslog_is_datagrams(serve, address):
+class Stream:
+    """A syslog daemon that is connected to, and the messages of its connections."""
+
+    def __init__(self, kind, address):
+        self.socket = socket.socket(kind, socket.SOCK_STREAM)
+        self.socket.bind(address)
+        self.socket.listen()
+        self.unix = kind == socket.AF_UNIX
+        self.lines = []
+        self.connections = []
+        self.senders = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                self.connections.append(connection)
+                threading.Thread(target=self._read, args=(connection,), daemon=True).start()
+
+    def _read(self, connection):
+        with contextlib.suppress(OSError), connection.makefile("rb") as file:
+            while True:
+                if self.unix:
+                    message = b""
+                    while (byte := file.read(1)) not in (b"", b"\0"):
+                        message += byte
+                else:
+                    length = b""
+                    while (byte := file.read(1)).isdigit():
+                        length += byte
+                    assert byte in (b" ", b""), "the length of a message, and a space"
+                    message = file.read(int(length or b"0"))
+                if not message:
+                    return
+                self.lines.append(message.decode())
+                self.senders.add((id(connection), message.decode().split()[4]))
+
+    wait = Ear.wait
+
+    def drop(self):
+        """Ends all connections, and goes on."""
+        for connection in self.connections:
+            connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self.connections.clear()
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def daemon(request, tmp_path):
+    """A daemon, and how it is named."""
+    if request.param == "tcp":
+        made = Stream(socket.AF_INET, ("127.0.0.1", 0))
+        made.name = f"tcp://127.0.0.1:{made.socket.getsockname()[1]}"
+    else:
+        made = Stream(socket.AF_UNIX, str(tmp_path / "log"))
+        made.name = f"unix://{tmp_path}/log#stream"
+    yield made
+    made.drop()
+    made.socket.close()
+
+
+def test_syslog_by_a_stream_hears_both_logs_of_all_processes(serve, daemon):
+    server = serve(RAISES, "--log-syslog", "--log-syslog-to", daemon.name, workers=2)
+    server.get("/raise")
+    for number in range(50):
+        assert server.get(f"/{number}?200")[0] == 200
+    for number in range(50):
+        daemon.wait(SYSLOG.format(14, r"serve\.access", r"\d+", rf'.*"GET /{number}\?200 HTTP'))
+    daemon.wait(
+        SYSLOG.format(11, r"serve\.error", r"\d+", r'request="GET /raise"'),
+        SYSLOG.format(14, r"serve\.error", server.pid, r"serve .* serves main:app"),
+    )
+    traceback = next(line for line in daemon.lines if 'request="GET /raise"' in line)
+    assert "RuntimeError" in traceback, "several lines are one message"
+    assert all(re.match(r"<\d+>1 ", line) for line in daemon.lines)
+    connections = [connection for connection, _ in daemon.senders]
+    assert len(set(connections)) == len(connections) >= 3, "each process has its own"
+
+
+def test_a_syslog_stream_that_ends_is_connected_to_again(serve, daemon):
+    server = serve(RAISES, "--log-syslog", "--log-syslog-to", daemon.name)
+    server.get("/?200")
+    daemon.wait("serves main:app", "GET")
+    daemon.drop()
+
+    def lost():
+        assert server.get("/?200")[0] == 200
+        return server.log.count(r"worker\[\d+\] warning: cannot write to syslog: ")
+
+    wait_until(lost, "the worker to notice")
+
+    def heard():
+        assert server.get("/again?200")[0] == 200
+        return any("/again" in line for line in daemon.lines)
+
+    wait_until(heard, "the worker to connect again")
+    assert server.stop() == 0
+    assert server.log.count(r"worker\[\d+\] warning: cannot write to syslog: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("tcp://127.0.0.1:1", "Connection refused"),
+        ("unix://none#stream", "No such file or directory"),
+        ("unix:///dev/log#seqpacket", r"expected udp://HOST:PORT, tcp://HOST:PORT, unix://PATH"),
+        ("http://localhost", r"expected udp://HOST:PORT, tcp://"),
+    ],
+)
+def test_a_syslog_that_is_not_there_ends_the_start(serve, address, reason):
     server = serve(WHO, "--log-syslog", "--log-syslog-to", address, start=False).launch()
-    server.log.wait("syslog_addr: .*only datagrams are sent")
+    server.log.wait(f"syslog_addr: {address}: {reason}")
     assert server.wait() == 1
 
 

@@ -176,6 +176,7 @@ def test_a_worker_that_dies_and_a_reload_change_nothing(shared, nobody):
     server.log.wait(r"ready", count=2)
     server.signal(signal.SIGHUP)
     server.log.wait(r"gen=2 serves")
+    server.log.wait(r"gen=1 left")
     (worker,) = server.worker_pids()
     assert ids(worker)[0] == [nobody.pw_uid] * 4
     assert server.stop() == 0

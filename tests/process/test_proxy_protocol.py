@@ -39,6 +39,39 @@ def test_the_client_is_whom_the_proxy_names(serve, header, step):
     server.out.wait("^1.2.3.4 ", count=2)
 
 
+PLACE = """
+    def app(environ, start_response):
+        names = ("PROXY_PROTOCOL", "PROXY_ADDR", "PROXY_PORT")
+        body = " ".join(str(environ.get(name)) for name in names).encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+"""
+SIX = b"PROXY TCP6 2001:db8::1 2001:db8::2 999 443\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "place"),
+    [
+        (V1, "TCP4 5.6.7.8 80"),
+        (V2, "TCP4 5.6.7.8 80"),
+        (SIX, "TCP6 2001:db8::2 443"),
+        (b"PROXY UNKNOWN\r\n", "None None None"),
+        (LOCAL, "None None None"),
+    ],
+)
+def test_the_environ_tells_where_the_client_has_found_the_proxy(serve, header, place):
+    server = serve(PLACE, "--proxy-protocol", "auto")
+    with server.connect() as connection:
+        assert ask(connection, header + GET) == (200, place)
+        assert ask(connection) == (200, place)
+
+
+def test_without_a_proxy_the_environ_tells_of_none(serve):
+    server = serve(PLACE)
+    with server.connect() as connection:
+        assert ask(connection) == (200, "None None None")
+
+
 def test_a_proxy_that_speaks_for_itself_is_the_client(serve):
     server = serve(WHOM, "--proxy-protocol", "v2")
     with server.connect() as connection:

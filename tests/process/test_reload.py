@@ -263,6 +263,69 @@ def test_a_new_configuration_takes_effect(serve):
     assert not (cwd / "added").exists()
 
 
+def test_class_timeouts_logs_and_hooks_take_effect_and_are_told(serve):
+    """All that can be edited, in one edit."""
+    server = serve(None, "-c", "conf.py", workers=None, start=False)
+    server.write(
+        "main.py",
+        """
+        import time
+
+        def app(environ, start_response):
+            while environ["PATH_INFO"] == "/slow":
+                time.sleep(0.01)
+            start_response("200 OK", [])
+            return [b"threads" if environ["wsgi.multithread"] else b"one at a time"]
+        """,
+    )
+    server.write(
+        "conf.py",
+        """
+        workers = 1
+        accesslog = "access.log"
+        access_log_format = "old %(U)s"
+        def post_worker_init(worker):
+            worker.log.info("the old hook")
+        """,
+    )
+    server.start(workers=1)
+    assert server.get("/a")[2] == b"one at a time"
+    server.log.wait("the old hook")
+    server.write(
+        "conf.py",
+        """
+        workers = 1
+        worker_class = "gthread"
+        threads = 2
+        request_timeout = 0.3
+        accesslog = "access.log"
+        access_log_format = "new %(U)s"
+        errorlog = "errors.log"
+        def post_fork(server, worker):
+            worker.log.info("the new hook")
+        """,
+    )
+    server.signal(signal.SIGHUP)
+    errors = server.cwd / "errors.log"
+    wait_until(lambda: errors.exists() and "gen=1 left" in errors.read_text(), "the reload")
+    assert server.get("/b")[2] == b"threads"
+    assert server.get("/slow")[0] == 504
+    wait_until(lambda: "/slow" in (server.cwd / "access.log").read_text(), "the access lines")
+    assert (server.cwd / "access.log").read_text().splitlines() == ["old /a", "new /b", "new /slow"]
+    told = errors.read_text()
+    for change in (
+        'worker_class: "sync" -> "threads"',
+        "threads: 1 -> 2",
+        "request_timeout: 0 -> 0.3",
+        'access_log_format: "old %(U)s" -> "new %(U)s"',
+        'errorlog: "-" -> "errors.log"',
+        "post_worker_init: conf.py, line 5 -> None",
+        "post_fork: None -> conf.py, line 9",
+    ):
+        assert told.count(f"gen=2 {change}\n") == 1, (change, told)
+    assert "the new hook" in told and "the old hook" not in told
+
+
 def test_fewer_workers_are_fewer_after_a_reload(serve):
     server = configured(serve, "workers = 3\nbind = 'unix:s'\n", workers=3)
     server.write("conf.py", "workers = 1\nbind = 'unix:s'\n")

@@ -1,5 +1,8 @@
 """`--reload`: what is saved is served, and what is broken is shown."""
 
+import os
+from signal import SIGKILL
+
 import pytest
 
 APP = """
@@ -40,6 +43,25 @@ def test_a_save_is_served(watched):
     assert watched.get()[2] == b"two"
     saved(watched, "helper.py", "VALUE = b'three'\n", 3)
     assert watched.get()[2] == b"three"
+
+
+def test_of_several_workers_one_watches_and_a_save_is_one_reload(serve):
+    server = serve(APP, "--reload", "--log-level", "debug", start=False, workers=3)
+    server.write("helper.py", "VALUE = b'one'\n")
+    server.start()
+    saved(server, "helper.py", "VALUE = b'two'\n", 2)
+    server.log.wait(r"gen=1 left", count=3)
+    assert server.log.count("helper.py has changed") == 1
+    assert server.log.count(r"info: watching \*\.py") == 2, "one for each generation"
+    # When the one that watches dies, another does.
+    watching = int(server.log.wait(r"worker\[(\d+)\] info: watching", count=2)[1])
+    since = len(server.log.lines)
+    os.kill(watching, SIGKILL)
+    heir = int(server.log.wait(r"worker\[(\d+)\] \w+: watching", since=since)[1])
+    assert heir in server.workers_of(2)
+    saved(server, "helper.py", "VALUE = b'three'\n", 3)
+    assert server.get()[2] == b"three"
+    assert server.log.count("helper.py has changed") == 2
 
 
 def test_a_file_that_is_written_in_place_counts(watched):

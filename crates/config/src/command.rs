@@ -283,9 +283,21 @@ fn sentence(error: &clap::Error) -> String {
     format!("{}; see serve --help", first.strip_prefix("error: ").unwrap_or(first))
 }
 
+/// Options of other servers, and what to write here.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("--host", "write --bind HOST:PORT, as in --bind 0.0.0.0:8000"),
+    ("--port", "write --bind HOST:PORT, as in --bind 127.0.0.1:8000"),
+    ("--debug", "--reload reloads what is saved, and --log-level debug says more"),
+    ("--factory", "write a call, as in main:create_app()"),
+    ("--app", "write the application alone, as in `serve main:app`"),
+];
+
 fn unknown(given: &str) -> String {
     if !given.starts_with('-') {
         return format!("unexpected argument '{given}': one APP can be served");
+    }
+    if let Some((_, advice)) = ELSEWHERE.iter().find(|(flag, _)| *flag == given) {
+        return format!("unknown option '{given}'; {advice}");
     }
     let settings = TABLE.iter().flat_map(|row| row.flags.iter().copied());
     let longs = settings.filter_map(|flag| flag.strip_prefix("--"));
@@ -475,8 +487,8 @@ mod tests {
             ),
             ("-e A", "--env: [\"A\"] is not a NAME=VALUE or a list of such"),
             (
-                "--log-level warn",
-                "--log-level: 'warn' is unknown; use trace, debug, info, warning, error or critical \
+                "--log-level warnin",
+                "--log-level: 'warnin' is unknown; use trace, debug, info, warning, error or critical \
                  (did you mean 'warning'?)",
             ),
         ] {

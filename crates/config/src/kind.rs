@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 use crate::settings::Workers;
 use crate::suggest::nearest;
@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     /// Any number of names with a value each, as a table, or as texts
     /// `NAME=VALUE`; in text, separated by commas.
     Table,
+    /// Names with a value of any form each, as a table; in text, as JSON.
+    Object,
     /// True or false.
     Switch,
     /// A whole number within bounds, both included.
@@ -60,6 +62,7 @@ impl Kind {
             Kind::Items => list(given).map(Json::from),
             Kind::Pairs => pairs(given).map(Json::from),
             Kind::Table => table(given).map(Json::from),
+            Kind::Object => object(given).map(Json::from),
             Kind::Switch => switch(given).map(Json::from),
             Kind::Count { least, most } => {
                 whole(given).filter(|n| (least..=most).contains(&n)).map(Json::from)
@@ -86,6 +89,7 @@ impl Kind {
             Kind::Items => "a text or a list of texts, none of them empty".into(),
             Kind::Pairs => "a NAME=VALUE or a list of such".into(),
             Kind::Table => "a table of names and texts, or NAME=VALUE".into(),
+            Kind::Object => "a table, in text a JSON object".into(),
             Kind::Switch => "true or false".into(),
             Kind::Count { least, most } => format!("a whole number from {least} to {most}"),
             Kind::Workers => format!("a whole number from 1 to {} or \"auto\"", Workers::MOST),
@@ -144,6 +148,14 @@ fn table(given: &Json) -> Option<Vec<String>> {
         item.split_once('=').is_some_and(|(name, value)| !name.is_empty() && !value.is_empty())
     };
     items.iter().all(is_pair).then_some(items)
+}
+
+fn object(given: &Json) -> Option<Map<String, Json>> {
+    match given {
+        Json::Object(table) => Some(table.clone()),
+        Json::String(text) => serde_json::from_str(text).ok(),
+        _ => None,
+    }
 }
 
 fn switch(given: &Json) -> Option<bool> {
@@ -310,16 +322,20 @@ fn class(given: &Json) -> Result<&'static str, String> {
     Err(format!("is unknown; use {}{}", alternatives(&names), hint.unwrap_or_default()))
 }
 
+/// What Python's logging and gunicorn take for a level, too.
+const OTHER_WORDS: [(&str, &str); 2] = [("warn", "warning"), ("fatal", "critical")];
+
 fn choice(given: &Json, names: &[&'static str], later: &[&str]) -> Result<Json, String> {
     let word = given.as_str().unwrap_or_default().trim().to_ascii_lowercase();
-    if names.contains(&word.as_str()) {
+    let word = OTHER_WORDS.iter().find(|(other, _)| *other == word).map_or(&*word, |(_, own)| own);
+    if names.contains(&word) {
         return Ok(Json::from(word));
     }
     let choices = alternatives(names);
-    if later.contains(&word.as_str()) {
+    if later.contains(&word) {
         return Err(format!("is not available in this version yet; use {choices}"));
     }
-    let hint = match nearest(&word, names.iter().copied()) {
+    let hint = match nearest(word, names.iter().copied()) {
         Some(name) if names.len() > 1 => format!(" (did you mean '{name}'?)"),
         _ => String::new(),
     };
@@ -344,6 +360,7 @@ impl Kind {
             Kind::Items => &["one", "one,/two"],
             Kind::Pairs => &["ONE=1,2=3", "_="],
             Kind::Table => &["A=b", "A=b,C=d e"],
+            Kind::Object => &["{}", r#"{"a": [1, true, null, {"b": "\u00e9"}], "c": 0.5}"#],
             Kind::Switch => &["true", "false", "on", "0"],
             Kind::Count { least, most } => return vec![least.to_string(), most.to_string()],
             Kind::Workers => &["auto", "1", "500"],
@@ -481,6 +498,8 @@ mod tests {
             &[json!(""), json!("a,,b"), json!([]), json!([""]), json!([1]), json!(8000)],
         );
         accepts(Kind::Items, &[(json!("a, b"), json!(["a", "b"])), (json!([]), json!([]))]);
+        accepts(Kind::Object, &[(json!(r#"{"a": {"b": 1}}"#), json!({"a": {"b": 1}}))]);
+        refuses(Kind::Object, &[json!("[1]"), json!("{"), json!([]), json!(1)]);
         let table = json!(["A=b", "C=d"]);
         accepts(
             Kind::Table,
@@ -531,6 +550,15 @@ mod tests {
             assert!(complaint.starts_with("cannot be had: "), "{given} {complaint}");
         }
         refuses(Kind::Class, &[json!(1), json!(null), json!("")]);
+    }
+
+    #[test]
+    fn levels_have_the_other_words_of_python() {
+        let kind = Kind::Choice { names: &["warning", "critical"], later: &[] };
+        accepts(kind, &[(json!("WARN"), json!("warning")), (json!("fatal"), json!("critical"))]);
+        refuses(kind, &[json!("warned"), json!("error")]);
+        let other = Kind::Choice { names: &["text", "json"], later: &[] };
+        refuses(other, &[json!("warn")]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum Origin {
 
 impl Origin {
     /// Where to look for the setting called `name`, to begin a message.
-    fn place(&self, name: &str) -> String {
+    pub(crate) fn place(&self, name: &str) -> String {
         match self {
             Origin::Default => format!("the default of {name}"),
             Origin::File { .. } => format!("{self}: {name}"),

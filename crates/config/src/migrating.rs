@@ -3,8 +3,18 @@
 use crate::table::{ABSENT, Fate, HOOKS, Row, TABLE};
 
 /// Rows that differ from gunicorn's without being better.
-const DIFFERENT: &[&str] =
-    &["raw_env", "proc_name", "worker_class", "threads", "worker_connections", "umask", "loglevel"];
+const DIFFERENT: &[&str] = &[
+    "raw_env",
+    "proc_name",
+    "worker_class",
+    "threads",
+    "worker_connections",
+    "umask",
+    "loglevel",
+    "logconfig",
+    "logconfig_json",
+    "logconfig_dict",
+];
 
 /// The page `docs/migrating-from-gunicorn.md`.
 pub fn migrating() -> String {
@@ -65,7 +75,7 @@ mod tests {
         initgroups tmp_upload_dir pythonpath paste protocol uwsgi_allow_ips raw_paste_global_conf \
         permit_obsolete_folding strip_header_spaces permit_unconventional_http_method \
         permit_unconventional_http_version casefold_http_method root_path accesslog errorlog loglevel \
-        logconfig_json enable_stdio_inheritance enable_backlog_metric proc_name default_proc_name \
+        logconfig logconfig_dict logconfig_json logger_class enable_stdio_inheritance enable_backlog_metric proc_name default_proc_name \
         keyfile certfile ca_certs cert_reqs ssl_version ciphers suppress_ragged_eofs \
         do_handshake_on_connect http_protocols http2_cleartext http2_max_concurrent_streams \
         http2_initial_window_size http2_max_frame_size http2_max_header_list_size control_socket \

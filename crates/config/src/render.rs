@@ -41,7 +41,18 @@ fn python(value: &Json) -> String {
         Json::Null => "None".into(),
         Json::Bool(true) => "True".into(),
         Json::Bool(false) => "False".into(),
-        // JSON's numbers and texts are Python's, and lists hold only texts.
+        Json::Array(items) => {
+            let items: Vec<_> = items.iter().map(python).collect();
+            format!("[{}]", items.join(","))
+        }
+        Json::Object(table) => {
+            let member = |(name, value): (&String, &Json)| {
+                format!("{}:{}", Json::from(name.as_str()), python(value))
+            };
+            let members: Vec<_> = table.iter().map(member).collect();
+            format!("{{{}}}", members.join(","))
+        }
+        // JSON's numbers and texts are Python's.
         other => other.to_string(),
     }
 }
@@ -155,7 +166,7 @@ fn wrap(paragraph: &str) -> String {
 mod tests {
     use std::fs;
 
-    use serde_json::{Map, json};
+    use serde_json::Map;
 
     use super::*;
     use crate::merge::{from_json, resolve};
@@ -213,16 +224,26 @@ mod tests {
             .lines()
             .map(|line| {
                 let (name, rest) = line.split_once(" = ").unwrap();
-                let value = match rest.rsplit_once("  # ").unwrap().0.trim_end() {
-                    "None" => Json::Null,
-                    "True" => json!(true),
-                    "False" => json!(false),
-                    other => serde_json::from_str(other).unwrap(),
-                };
-                (name.trim_end().to_string(), value)
+                let value = in_json(rest.rsplit_once("  # ").unwrap().0);
+                (name.trim_end().to_string(), serde_json::from_str(&value).unwrap())
             })
             .collect();
         Json::Object(values).to_string()
+    }
+
+    /// Python's words outside of texts become those of JSON.
+    fn in_json(value: &str) -> String {
+        let mut inside = false;
+        let parts = value.replace("\\\\", "\u{1}").replace("\\\"", "\u{2}");
+        let parts = parts.split('"').map(|part| {
+            inside = !inside;
+            if !inside {
+                return part.to_owned();
+            }
+            part.replace("None", "null").replace("True", "true").replace("False", "false")
+        });
+        let joined = parts.collect::<Vec<_>>().join("\"");
+        joined.replace('\u{2}', "\\\"").replace('\u{1}', "\\\\")
     }
 
     #[test]

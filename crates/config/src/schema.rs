@@ -52,6 +52,7 @@ fn shape(kind: Kind) -> Json {
             let table = json!({ "type": "object", "additionalProperties": text });
             json!({ "anyOf": [text, texts, table] })
         }
+        Kind::Object => json!({ "type": "object" }),
         Kind::Switch => json!({ "type": "boolean" }),
         Kind::Count { least, most } => number(least, most),
         Kind::Workers => {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::error::Error;
 use crate::kind::{duration, mode, mode_text, seconds, size, size_text};
@@ -145,6 +145,12 @@ pub struct Settings {
     pub loglevel: LogLevel,
     pub log_format: LogForm,
     pub capture_output: bool,
+    /// A file.
+    pub logconfig: Option<String>,
+    /// A file; outweighs `logconfig`.
+    pub logconfig_json: Option<String>,
+    /// As far as JSON can hold it; outweighs `logconfig_json`.
+    pub logconfig_dict: Option<Map<String, Json>>,
     pub syslog: bool,
     /// Not parsed yet.
     pub syslog_addr: String,
@@ -176,6 +182,11 @@ impl Settings {
     /// Where the value of the setting called `name` came from.
     pub fn origin(&self, name: &str) -> &Origin {
         self.origins.get(name).unwrap_or(&Origin::Default)
+    }
+
+    /// Where to look for the setting called `name`, to begin a message.
+    pub fn place(&self, name: &str) -> String {
+        self.origin(name).place(name)
     }
 
     /// The number of `syslog_facility` (RFC 5424 section 6.2.1).

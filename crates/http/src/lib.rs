@@ -29,6 +29,6 @@ pub use error::{Blame, Error, Kind};
 pub use framing::Framing;
 pub use head::{Head, Keep};
 pub use limits::Limits;
-pub use proxy::{ProxyHeader, ProxyVersion, proxy_header};
+pub use proxy::{ProxyEnds, ProxyHeader, ProxyVersion, proxy_header};
 pub use request_line::Version;
 pub use response::{Response, Size, Stamp};

@@ -22,8 +22,17 @@ pub enum ProxyVersion {
 pub struct ProxyHeader {
     /// Its length in bytes; what follows is the client's.
     pub len: usize,
-    /// The client; `None` if the proxy speaks for itself, or does not know.
-    pub source: Option<SocketAddr>,
+    /// `None` if the proxy speaks for itself, or does not know.
+    pub ends: Option<ProxyEnds>,
+}
+
+/// Between whom the proxied connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProxyEnds {
+    /// The client.
+    pub source: SocketAddr,
+    /// Where the client has found the proxy.
+    pub destination: SocketAddr,
 }
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -55,7 +64,7 @@ fn first(input: &[u8]) -> Result<Option<ProxyHeader>, Kind> {
     let line = window[..end].strip_suffix(b"\r").ok_or(Kind::Proxy)?;
     let line = std::str::from_utf8(line).map_err(|_| Kind::Proxy)?;
     let words: Vec<&str> = line.split(' ').collect();
-    let source = match words.as_slice() {
+    let ends = match words.as_slice() {
         ["PROXY", "UNKNOWN", ..] => None,
         ["PROXY", family, source, destination, from, to] => {
             let source: IpAddr = source.parse().map_err(|_| Kind::Proxy)?;
@@ -65,12 +74,14 @@ fn first(input: &[u8]) -> Result<Option<ProxyHeader>, Kind> {
                 "TCP6" => source.is_ipv6() && destination.is_ipv6(),
                 _ => false,
             };
-            let (from, _) = port(from).zip(port(to)).filter(|_| fits).ok_or(Kind::Proxy)?;
-            Some(SocketAddr::new(source, from))
+            let (from, to) = port(from).zip(port(to)).filter(|_| fits).ok_or(Kind::Proxy)?;
+            let (source, destination) =
+                (SocketAddr::new(source, from), SocketAddr::new(destination, to));
+            Some(ProxyEnds { source, destination })
         }
         _ => return Err(Kind::Proxy),
     };
-    Ok(Some(ProxyHeader { len: end + 1, source }))
+    Ok(Some(ProxyHeader { len: end + 1, ends }))
 }
 
 fn port(text: &str) -> Option<u16> {
@@ -91,35 +102,47 @@ fn second(input: &[u8]) -> Result<Option<ProxyHeader>, Kind> {
         _ => return Err(Kind::Proxy),
     };
     let Some(body) = rest.get(..len) else { return Ok(None) };
-    let source = match fixed[13] {
+    let ends = match fixed[13] {
         _ if local => None,
         // Unspecified, and a unix socket's client.
         0x00 | 0x31 => None,
         0x11 => {
-            let [a, b, c, d, _, _, _, _, high, low, _, _] =
-                *body.first_chunk().ok_or(Kind::Proxy)?;
-            let port = u16::from_be_bytes([high, low]);
-            Some(SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), port))
+            let body: &[u8; 12] = body.first_chunk().ok_or(Kind::Proxy)?;
+            let ip = |at| Ipv4Addr::from(part::<4>(body, at)).into();
+            Some(ends(body, (ip(0), ip(4)), 8))
         }
         0x21 => {
             let body: &[u8; 36] = body.first_chunk().ok_or(Kind::Proxy)?;
-            let source: &[u8; 16] = body.first_chunk().ok_or(Kind::Proxy)?;
-            let port = u16::from_be_bytes([body[32], body[33]]);
-            Some(SocketAddr::new(Ipv6Addr::from(*source).into(), port))
+            let ip = |at| Ipv6Addr::from(part::<16>(body, at)).into();
+            Some(ends(body, (ip(0), ip(16)), 32))
         }
         _ => return Err(Kind::Proxy),
     };
-    Ok(Some(ProxyHeader { len: 16 + len, source }))
+    Ok(Some(ProxyHeader { len: 16 + len, ends }))
+}
+
+/// The addresses with their ports, which are in `body` from `at` on.
+fn ends(body: &[u8], (source, destination): (IpAddr, IpAddr), at: usize) -> ProxyEnds {
+    let port = |at| u16::from_be_bytes(part(body, at));
+    ProxyEnds {
+        source: SocketAddr::new(source, port(at)),
+        destination: SocketAddr::new(destination, port(at + 2)),
+    }
+}
+
+/// `N` bytes from `at` on, all of which are there.
+fn part<const N: usize>(body: &[u8], at: usize) -> [u8; N] {
+    body[at..at + N].try_into().expect("the slice has that length")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn source(input: &[u8], version: ProxyVersion) -> Option<String> {
+    fn ends_of(input: &[u8], version: ProxyVersion) -> Option<String> {
         let header = proxy_header(input, version).unwrap().unwrap();
         assert_eq!(&input[header.len..], b"GET");
-        header.source.map(|source| source.to_string())
+        header.ends.map(|ends| format!("{} to {}", ends.source, ends.destination))
     }
 
     fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
@@ -130,20 +153,29 @@ mod tests {
     const FOUR: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 0x1f, 0x90, 0, 80];
 
     #[test]
-    fn both_versions_tell_the_client() {
+    fn both_versions_tell_both_ends() {
         let either = ProxyVersion::Either;
-        let v1 = |text: &str| source(format!("{text}\r\nGET").as_bytes(), either);
-        assert_eq!(v1("PROXY TCP4 1.2.3.4 5.6.7.8 8080 80"), Some("1.2.3.4:8080".into()));
-        assert_eq!(v1("PROXY TCP6 2001:db8::1 ::1 1 2"), Some("[2001:db8::1]:1".into()));
+        let v1 = |text: &str| ends_of(format!("{text}\r\nGET").as_bytes(), either);
+        assert_eq!(
+            v1("PROXY TCP4 1.2.3.4 5.6.7.8 8080 80"),
+            Some("1.2.3.4:8080 to 5.6.7.8:80".into())
+        );
+        assert_eq!(v1("PROXY TCP6 2001:db8::1 ::1 1 2"), Some("[2001:db8::1]:1 to [::1]:2".into()));
         assert_eq!(v1("PROXY UNKNOWN"), None);
         assert_eq!(v1("PROXY UNKNOWN ffff::1 ::1 1 2"), None);
         let tlv = [FOUR.as_slice(), &[4, 0, 1, 9]].concat();
-        assert_eq!(source(&v2(0x21, 0x11, &FOUR), either), Some("1.2.3.4:8080".into()));
-        assert_eq!(source(&v2(0x21, 0x11, &tlv), either), Some("1.2.3.4:8080".into()));
-        assert_eq!(source(&v2(0x21, 0x21, &[0; 36]), either), Some("[::]:0".into()));
-        assert_eq!(source(&v2(0x20, 0x11, &FOUR), either), None);
-        assert_eq!(source(&v2(0x21, 0x00, b""), either), None);
-        assert_eq!(source(&v2(0x21, 0x31, &[0; 216]), either), None);
+        assert_eq!(
+            ends_of(&v2(0x21, 0x11, &FOUR), either),
+            Some("1.2.3.4:8080 to 5.6.7.8:80".into())
+        );
+        assert_eq!(
+            ends_of(&v2(0x21, 0x11, &tlv), either),
+            Some("1.2.3.4:8080 to 5.6.7.8:80".into())
+        );
+        assert_eq!(ends_of(&v2(0x21, 0x21, &[0; 36]), either), Some("[::]:0 to [::]:0".into()));
+        assert_eq!(ends_of(&v2(0x20, 0x11, &FOUR), either), None);
+        assert_eq!(ends_of(&v2(0x21, 0x00, b""), either), None);
+        assert_eq!(ends_of(&v2(0x21, 0x31, &[0; 216]), either), None);
     }
 
     #[test]

@@ -410,6 +410,7 @@ impl Conn {
             id: self.id(),
             body: self.spool.finish(),
             peer: seen.client,
+            proxy: self.introduction.at(),
             seen,
             listener: self.listener,
         });

@@ -34,6 +34,9 @@ pub struct Exchange {
     pub body: Body,
     /// The client, as far as is believed.
     pub peer: Peer,
+    /// Where the client has found the proxy, if that has introduced it (PROXY
+    /// protocol) and knows.
+    pub proxy: Option<SocketAddr>,
     /// What else is believed of the request.
     pub seen: Arc<Seen>,
     /// Index of the listener it came in by, in the order of

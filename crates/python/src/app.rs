@@ -103,6 +103,7 @@ pub(crate) fn built_in<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, Py
         "_config" => include_str!("../../../python/serve/_config.py"),
         "_hooks" => include_str!("../../../python/serve/_hooks.py"),
         "_gevent" => include_str!("../../../python/serve/_gevent.py"),
+        "_logging" => include_str!("../../../python/serve/_logging.py"),
         "_module" => include_str!("../../../python/serve/_module.py"),
         "_socket" => include_str!("../../../python/serve/_socket.py"),
         "_threads" => include_str!("../../../python/serve/_threads.py"),

@@ -4,7 +4,7 @@
 //! header names become `HTTP_…` strings once; a value that repeats on the next
 //! request is the same object again. Hostile names cannot grow the tables.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -164,6 +164,9 @@ impl Environs {
             environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
         }
         self.set_peer(&environ, exchange.peer)?;
+        if let Some(proxy) = exchange.proxy {
+            set_proxy(&environ, proxy)?;
+        }
         self.set_fields(&environ, head)?;
         seen::apply(&environ, &exchange.seen)?;
         if let serve_http::Framing::Chunked = head.framing() {
@@ -239,6 +242,15 @@ impl Environs {
         }
         Ok(())
     }
+}
+
+/// gunicorn's names for what the PROXY protocol says beside the client.
+fn set_proxy(environ: &Bound<'_, PyDict>, proxy: SocketAddr) -> PyResult<()> {
+    let py = environ.py();
+    let family = if proxy.is_ipv4() { intern!(py, "TCP4") } else { intern!(py, "TCP6") };
+    environ.set_item(intern!(py, "PROXY_PROTOCOL"), family)?;
+    environ.set_item(intern!(py, "PROXY_ADDR"), proxy.ip().to_string())?;
+    environ.set_item(intern!(py, "PROXY_PORT"), proxy.port().to_string())
 }
 
 impl Name {

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use log::Level;
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCFunction, PyDict};
@@ -16,7 +15,7 @@ use serve_http::Response;
 
 use crate::app::{App, Refusal, built_in, call};
 use crate::errors::trace;
-use crate::module;
+use crate::{logging, module};
 
 /// What a hook may wait for.
 #[derive(Debug)]
@@ -99,11 +98,11 @@ impl Hooks {
         };
         let count =
             PyCFunction::new_closure(py, None, None, move |_, _| served.load(Ordering::Relaxed));
-        let (count, write) = (count.map_err(broken)?, writer(py).map_err(broken)?);
+        let (count, handler) = (count.map_err(broken)?, logging::handler(py)?);
         let ended = module::request_timeout(py).map_err(broken)?;
         let object = self.object.bind(py);
         let resolved =
-            object.call_method1("resolve", (settings, places.clone(), write, count, ended));
+            object.call_method1("resolve", (settings, places.clone(), handler, count, ended));
         resolved.map_err(|error| crate::app::refused(&module, &error))?;
         let around = object.call_method0("has_request_hooks").and_then(|has| has.is_truthy());
         if around.map_err(broken)? {
@@ -165,19 +164,4 @@ impl Hooks {
             log::error!("the hook post_request was ended: {error}");
         }
     }
-}
-
-/// Writes into the server's log: a level of Python's `logging`, and a text.
-fn writer(py: Python<'_>) -> PyResult<Bound<'_, PyCFunction>> {
-    PyCFunction::new_closure(py, None, None, |args, _| -> PyResult<()> {
-        let (level, text): (u32, String) = args.extract()?;
-        let level = match level {
-            40.. => Level::Error,
-            30.. => Level::Warn,
-            20.. => Level::Info,
-            _ => Level::Debug,
-        };
-        log::log!(level, "{text}");
-        Ok(())
-    })
 }

@@ -7,6 +7,7 @@
 use std::env;
 use std::ffi::{CStr, CString};
 use std::fs;
+use std::io;
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -47,24 +48,44 @@ impl Home {
 
     fn named(path: &Path, source: &str) -> Result<Self, String> {
         let executable = if path.is_dir() { path.join("bin/python") } else { path.to_path_buf() };
-        if !executable.is_file() {
-            return Err(format!(
-                "{source}: there is no Python at {}: it must be a virtual environment or its bin/python",
-                path.display()
-            ));
-        }
+        let real = match executable.canonicalize() {
+            Ok(real) if real.is_file() => real,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(format!(
+                    "{source}: this user may not enter a folder on the way to {} or to what it links to",
+                    executable.display()
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "{source}: there is no Python at {}: it must be a virtual environment or its bin/python",
+                    path.display()
+                ));
+            }
+        };
         let root = executable.parent().and_then(Path::parent);
-        let found = root.and_then(|root| environment_version(&root.join("pyvenv.cfg")));
+        let environment = root.and_then(|root| environment_version(&root.join("pyvenv.cfg")));
         let linked = linked_version();
+        let advice = format!("make it again with `python{linked} -m venv`");
+        let found = environment
+            .map(|version| (version, "was made by", advice.as_str()))
+            .or_else(|| Some((version_in_name(&real)?, "is", "name one of that version")));
         match found {
-            Some(found) if found != linked => Err(format!(
-                "{source}: {} was made by Python {found}, and this serve runs Python {linked}: \
-                 make it again with `python{linked} -m venv`, or build serve with Python {found}",
+            Some((found, verb, advice)) if found != linked => Err(format!(
+                "{source}: {} {verb} Python {found}, and this serve runs Python {linked}: \
+                 {advice}, or build serve with Python {found}",
                 path.display()
             )),
             _ => Ok(Self { executable: Some(executable) }),
         }
     }
+}
+
+/// `3.12`, of `python3.12`.
+fn version_in_name(executable: &Path) -> Option<String> {
+    let version = executable.file_name()?.to_str()?.strip_prefix("python")?;
+    let plain = version.split('.').all(|part| part.parse::<u8>().is_ok());
+    (plain && version.contains('.')).then(|| version.to_owned())
 }
 
 /// Whether `python` names the environment at `prefix`, or its interpreter.
@@ -278,6 +299,20 @@ mod tests {
             assert_eq!(environment_version(&file).as_deref(), want);
         }
         fs::remove_dir_all(&dir).expect("cleanup");
+    }
+
+    #[test]
+    fn the_version_of_an_interpreter_is_read_from_its_name() {
+        for (name, version) in [
+            ("python3.12", Some("3.12")),
+            ("python3", None),
+            ("python", None),
+            ("python3.13t", None),
+            ("pypy3.10", None),
+        ] {
+            let found = version_in_name(&Path::new("/usr/bin").join(name));
+            assert_eq!(found.as_deref(), version, "{name}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod hooks;
 mod input;
 mod interpreter;
 mod latin1;
+mod logging;
 mod module;
 mod noted;
 mod owners;
@@ -32,6 +33,7 @@ pub use drive::{Control, Driver, Options, Order, forked, has_gevent, patch, run}
 pub use environ::Origin;
 pub use hooks::{Hooks, Moment};
 pub use interpreter::{Home, Interpreter};
+pub use logging::{LogConfig, configure_logging};
 pub use process::{
     Preloaded, before_fork, forked_child, forked_parent, guard, prepare_worker, set_environment,
 };

@@ -60,6 +60,7 @@ pub fn run(
     options: &Options,
     site: &mut dyn Site,
 ) -> Result<Outcome, Error> {
+    sys::outlive_file_limit().map_err(Error::system("ignore SIGXFSZ (sigaction)"))?;
     let mut master = Master::new(scoreboard, options, site)?;
     let me = getpid();
     match master.supervise()? {

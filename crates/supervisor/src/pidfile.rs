@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
-use nix::unistd::{Pid, getpid};
+use nix::unistd::{AccessFlags, Pid, access, getpid};
 
 use crate::Error;
 
@@ -44,12 +44,17 @@ impl Pidfile {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Whether [`Pidfile::write`] would be refused because of who holds it; writes nothing.
+    /// Whether [`Pidfile::write`] would be refused because of who holds it, or could not be made
+    /// where it shall be; writes nothing.
     ///
     /// # Errors
     /// As [`Pidfile::write`].
     pub fn check(path: &Path) -> Result<(), Error> {
-        match holder(path).map_err(|error| Error::Pidfile { path: path.to_owned(), error })? {
+        let failed = |error| Error::Pidfile { path: path.to_owned(), error };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        access(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK | AccessFlags::X_OK)
+            .map_err(|errno| failed(errno.into()))?;
+        match holder(path).map_err(failed)? {
             Some(pid) if pid != getpid() && lives(pid) => {
                 Err(Error::PidfileHeld { path: path.to_owned(), pid })
             }

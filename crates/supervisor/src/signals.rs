@@ -6,7 +6,7 @@
 //! is what a mold wants; a program that the child executes starts with the default actions all the
 //! same.
 //!
-//! SIGPIPE is not touched: Rust ignores it at start-up, and so does Python.
+//! SIGPIPE is not touched: Rust ignores it at start-up, and so does Python. SIGXFSZ is ignored.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};

@@ -109,6 +109,14 @@ pub(crate) fn default_actions() -> nix::Result<()> {
     endings.into_iter().try_for_each(default_action)
 }
 
+/// A write beyond the limit of a file's size (`ulimit -f`) fails like one to a full disk, instead
+/// of ending the process. Children inherit it; a program that Python starts has the default.
+pub(crate) fn outlive_file_limit() -> nix::Result<()> {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { sigaction(Signal::SIGXFSZ, &ignore) }.map(drop)
+}
+
 fn default_action(signal: Signal) -> nix::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: SIG_DFL runs no code of ours.

@@ -90,8 +90,9 @@ const fn refused(name: &'static str, flags: &'static [&'static str]) -> Absent {
 const ASGI: &str = "it is about ASGI, and this server runs WSGI applications";
 const STRICT: &str = "such requests are refused, because servers read them differently; \
                       let a proxy in front repair them if clients send them";
-const LOGGING: &str = "the server's own lines do not pass through Python's logging; see --log-format, \
-                       --syslog and --access-logformat, and configure the application's in itself";
+const LOGGER: &str = "the server's own lines do not pass through Python's logging; leave requests out \
+                      with --access-log-skip, choose the form of lines with --access-logformat and \
+                      --log-format, and set up the application's loggers with logconfig_dict";
 const TLS: &str = "this version has no TLS; let a proxy or load balancer in front end it, \
                    and take the setting out";
 const TLS_DETAIL: &str = "this version has no TLS; set it where TLS ends";
@@ -142,11 +143,7 @@ pub(crate) static ABSENT: &[Absent] = &[
         .switch()
         .says(STRICT),
     missing("casefold_http_method", &["--casefold-http-method"]).switch().says(STRICT),
-    missing("logconfig", &["--log-config"]).says(LOGGING),
-    missing("logconfig_dict", &[]).says(LOGGING),
-    missing("logger_class", &["--logger-class"]).says(LOGGING).save("simple"),
-    missing("logconfig_json", &["--log-config-json"])
-        .says("call logging.config.dictConfig in the application, or log JSON to stderr there"),
+    missing("logger_class", &["--logger-class"]).says(LOGGER).save("simple"),
     missing("enable_stdio_inheritance", &["-R", "--enable-stdio-inheritance"])
         .switch()
         .says("a daemon keeps no terminal; name a file with --error-logfile"),

@@ -121,6 +121,46 @@ pub(super) const ROWS: &[Row] = &[
         gunicorn: "",
     },
     Row {
+        name: "logconfig",
+        flags: &["--log-config"],
+        platform_variable: None,
+        value: "FILE",
+        kind: Kind::Text,
+        default: None,
+        group: LOGS,
+        summary: "Set up Python's logging from this file, as fileConfig does",
+        details: "A file for `logging.config.fileConfig`, which is read before the application is imported. \
+            [The guide](../guides/logs.md#pythons-logging) says what it applies to.",
+        gunicorn: "In gunicorn, its own lines pass through Python's logging, too.",
+    },
+    Row {
+        name: "logconfig_json",
+        flags: &["--log-config-json"],
+        platform_variable: None,
+        value: "FILE",
+        kind: Kind::Text,
+        default: None,
+        group: LOGS,
+        summary: "Set up Python's logging from this JSON file",
+        details: "As `logconfig_dict`, which outweighs it, from a file.",
+        gunicorn: "In gunicorn, its own lines pass through Python's logging, too. A file that is not there is ignored.",
+    },
+    Row {
+        name: "logconfig_dict",
+        flags: &["--log-config-dict"],
+        platform_variable: None,
+        value: "JSON",
+        kind: Kind::Object,
+        default: None,
+        group: LOGS,
+        summary: "Set up Python's logging, as dictConfig does",
+        details: "What `logging.config.dictConfig` is given before the application is imported. What it does \
+            not say is as in gunicorn: existing loggers stay, and the root logger writes to the \
+            standard output from INFO on. It outweighs `logconfig_json`, and that `logconfig`. \
+            [The guide](../guides/logs.md#pythons-logging) says what it applies to.",
+        gunicorn: "In gunicorn, its own lines pass through Python's logging, too. It has it in its file only.",
+    },
+    Row {
         name: "syslog",
         flags: &["--log-syslog", "--no-log-syslog"],
         platform_variable: None,
@@ -142,9 +182,10 @@ pub(super) const ROWS: &[Row] = &[
         kind: Kind::Text,
         default: Some("udp://localhost:514"),
         group: LOGS,
-        summary: "Where syslog listens: udp://HOST:PORT or unix://PATH",
-        details: "`udp://HOST:PORT`, or the path of a socket for datagrams, as in `unix:///dev/log`.",
-        gunicorn: "gunicorn also knows streams: `tcp://`, `unix://PATH#stream`.",
+        summary: "Where syslog listens: udp://HOST:PORT, tcp://, unix://PATH",
+        details: "`udp://HOST:PORT`, `tcp://HOST:PORT`, or the path of a socket: `unix:///dev/log` for \
+            datagrams, `unix:///run/log#stream` for a stream.",
+        gunicorn: "",
     },
     Row {
         name: "syslog_prefix",

@@ -1,6 +1,8 @@
 //! What a load balancer says of a connection before the client's first byte (the
 //! PROXY protocol). When the connection moves to another worker, it is repeated.
 
+use std::net::SocketAddr;
+
 use serve_http::proxy_header;
 
 use super::record::Record;
@@ -15,8 +17,13 @@ pub(super) enum Introduction {
     None,
     /// It is; so much has come.
     Expected(Vec<u8>),
-    /// It has, in these words.
-    Made(Vec<u8>),
+    /// It has.
+    Made {
+        /// In these words.
+        words: Vec<u8>,
+        /// Where the client has found it, if it knows.
+        at: Option<SocketAddr>,
+    },
 }
 
 impl Introduction {
@@ -31,8 +38,16 @@ impl Introduction {
     /// What another worker has to hear again.
     pub(super) fn words(&self) -> &[u8] {
         match self {
-            Self::Made(words) => words,
+            Self::Made { words, .. } => words,
             Self::None | Self::Expected(_) => &[],
+        }
+    }
+
+    /// Where the client has found the proxy.
+    pub(super) fn at(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Made { at, .. } => *at,
+            Self::None | Self::Expected(_) => None,
         }
     }
 }
@@ -51,9 +66,10 @@ impl Conn {
         match proxy_header(heard, proxy.version) {
             Ok(Some(header)) => {
                 heard.truncate(header.len);
-                self.introduction = Introduction::Made(std::mem::take(heard));
-                if let Some(source) = header.source {
-                    self.peer = Peer::tcp(source);
+                let at = header.ends.map(|ends| ends.destination);
+                self.introduction = Introduction::Made { words: std::mem::take(heard), at };
+                if let Some(ends) = header.ends {
+                    self.peer = Peer::tcp(ends.source);
                     // The proxy passes on whatever headers the client sends.
                     self.trusted = core.witness.believes(self.peer);
                 }

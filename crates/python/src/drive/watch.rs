@@ -238,6 +238,7 @@ mod tests {
             id: ExchangeId::default(),
             body: Body::default(),
             peer: Peer::Unix,
+            proxy: None,
             seen: Arc::new(Seen::of(Peer::Unix)),
             listener: 0,
         };

@@ -1,0 +1,122 @@
+"""Python's logging, set up as gunicorn's settings logconfig, logconfig_json and logconfig_dict say.
+
+Runs once per generation, in the mold, before anything of the application is imported; workers have
+it by the fork. The server's own lines are not written from here: most come from processes and
+threads without Python.
+"""
+
+import json
+import logging
+import os
+
+#: What a configuration need not say, as in gunicorn. Each of its names replaces the one here.
+DEFAULTS = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "generic": {
+            "format": "%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
+            "datefmt": "[%Y-%m-%d %H:%M:%S %z]",
+        }
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "generic",
+            "stream": "ext://sys.stdout",
+        },
+        "error_console": {
+            "class": "logging.StreamHandler",
+            "formatter": "generic",
+            "stream": "ext://sys.stderr",
+        },
+    },
+    "root": {"level": "INFO", "handlers": ["console"]},
+}
+
+#: Applications log to the first one, or take its handlers for their own logger.
+ERROR = "gunicorn.error"
+ACCESS = "gunicorn.access"
+
+
+class Refusal(Exception):
+    """Why logging cannot be set up: (exit code, sentence, traceback or '')."""
+
+
+def configure(setting, place, value, level, write):
+    """Does what `setting` says; an empty one says nothing. `place` is where it was written.
+
+    `write` takes a level and a line for the server's log. Returns which of gunicorn's loggers are
+    set up by the setting.
+    """
+    if setting:
+        try:
+            apply(setting, value)
+        except Exception as error:
+            raise Refusal(2, f"{place}: {reason(error)}", "") from None
+    taken = [name for name in (ERROR, ACCESS) if logging.getLogger(name).handlers]
+    if ERROR not in taken:
+        lend(logging.getLogger(ERROR), level, write)
+    return taken
+
+
+def apply(setting, value):
+    from logging.config import dictConfig, fileConfig  # Takes its time, and few ask for it.
+
+    if setting == "logconfig_dict":
+        dictConfig({**DEFAULTS, **table(value)})
+        return
+    # Of a file that is not there, fileConfig says nothing that helps before 3.12.
+    with open(value, "rb") as file:
+        text = file.read()
+    if setting == "logconfig_json":
+        try:
+            found = table(text)
+        except ValueError as error:
+            raise ValueError(f"{value}: {error}") from None
+        dictConfig({**DEFAULTS, **found})
+    else:
+        defaults = {"__file__": value, "here": os.path.dirname(value)}
+        fileConfig(value, defaults=defaults, disable_existing_loggers=False)
+
+
+def table(value):
+    found = json.loads(value) if isinstance(value, (str, bytes)) else value
+    if not isinstance(found, dict):
+        raise ValueError("a table is expected, as logging.config.dictConfig takes it")
+    return found
+
+
+def reason(error):
+    """Its sentence, and those of what has caused it: logging tells the cause apart."""
+    sentences = []
+    while error is not None and len(sentences) < 4:
+        sentence = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            sentence = f"cannot read {error.filename}: {error.strerror}"
+        elif isinstance(error, KeyError):
+            sentence = f"{sentence} is not there, as a section or a name"
+        if sentence and not any(sentence in said for said in sentences):
+            sentences.append(sentence)
+        error = error.__cause__
+    return ": ".join(sentences) or "it cannot be read"
+
+
+def lend(logger, level, write):
+    """What is logged there is in the server's log."""
+    logger.disabled = False
+    logger.propagate = False
+    logger.setLevel(level)
+    logger.addHandler(Handler(write))
+
+
+class Handler(logging.Handler):
+    def __init__(self, write):
+        super().__init__()
+        self.write = write
+
+    def emit(self, record):
+        try:
+            self.write(record.levelno, self.format(record))
+        except Exception:
+            self.handleError(record)
