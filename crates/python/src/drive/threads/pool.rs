@@ -6,11 +6,19 @@
 //! request is in the hand of a thread that waits for the GIL, and there is one
 //! wake-up for a burst of requests, however many threads there are.
 //!
+//! Where requests wait inside the application, their threads come back to the
+//! GIL's queue, and each of those wakes up once per switch interval to look for
+//! it. So they are to be few: a thread that has shared the GIL with others during
+//! its request leaves the next one to the thread that was woken, which stands in
+//! that queue already. Then a request begins once per round of the queue, and the
+//! rest wait in the reactor, where waiting costs nothing. A thread that had the
+//! GIL to itself goes on with the next request, without a switch.
+//!
 //! Rules: `State` is locked for a moment only, and with the reactor locked by
 //! whoever decides by the reactor whether to park or to wake: a request that a
 //! parking thread has not seen finds it parked.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -35,6 +43,8 @@ pub(super) struct Pool {
     left: Condvar,
     tired_after: Option<u64>,
     tired: AtomicBool,
+    /// The seat whose thread was the last one to look for a request.
+    last: AtomicUsize,
     main: Mutex<Sender<Call>>,
 }
 
@@ -107,6 +117,7 @@ impl Pool {
             left: Condvar::new(),
             tired_after,
             tired: AtomicBool::new(false),
+            last: AtomicUsize::new(0),
             main: Mutex::new(main),
         }
     }
@@ -213,18 +224,20 @@ impl Pool {
 
     /// To be called with the GIL.
     fn next(&self, seat: usize, bed: &Arc<Bed>, woken: Woken) -> Next {
+        let alone = self.last.swap(seat, Ordering::Relaxed) == seat;
         let mut reactor = self.seats.reactor.lock();
-        let pulled = reactor.pull();
+        let mut state = self.state();
+        if woken == Woken::Yes {
+            state.waking = false;
+        }
+        // Whoever is on its way will see that requests wait.
+        let pulled = if alone || !state.waking { reactor.pull() } else { None };
         if let Some(exchange) = &pulled {
             self.seats.begin(seat, exchange);
             // Nobody has had the reactor in between: the client is still there.
             if let Some(head) = reactor.head(exchange.id) {
                 self.board.begin(head.method(), head.path());
             }
-        }
-        let mut state = self.state();
-        if woken == Woken::Yes {
-            state.waking = false;
         }
         let Some(exchange) = pulled else {
             if state.ending {
