@@ -8,17 +8,16 @@
 //!
 //! Where requests wait inside the application, their threads come back to the
 //! GIL's queue, and each of those wakes up once per switch interval to look for
-//! it. So they are to be few: a thread that has shared the GIL with others during
-//! its request leaves the next one to the thread that was woken, which stands in
-//! that queue already. Then a request begins once per round of the queue, and the
-//! rest wait in the reactor, where waiting costs nothing. A thread that had the
-//! GIL to itself goes on with the next request, without a switch.
+//! it. So that queue is to be short: as long as it is not, a thread that has
+//! finished a request leaves the next one to the thread that is on its way, which
+//! stands in that queue already. Then one request begins per round of the queue,
+//! and the rest wait in the reactor, where waiting costs nothing.
 //!
 //! Rules: `State` is locked for a moment only, and with the reactor locked by
 //! whoever decides by the reactor whether to park or to wake: a request that a
 //! parking thread has not seen finds it parked.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -34,6 +33,10 @@ use crate::respond::{Bridge, Kit};
 /// How long threads that have nothing to do may take to end.
 const ENDING: Duration = Duration::from_secs(1);
 
+/// How long a thread may wait for the GIL before those that have begun a request
+/// go first.
+const QUEUE: Duration = Duration::from_millis(10);
+
 pub(super) struct Pool {
     bridge: Bridge,
     pub(super) seats: Arc<Seats>,
@@ -43,16 +46,17 @@ pub(super) struct Pool {
     left: Condvar,
     tired_after: Option<u64>,
     tired: AtomicBool,
-    /// The seat whose thread was the last one to look for a request.
-    last: AtomicUsize,
     main: Mutex<Sender<Call>>,
 }
 
 struct State {
     /// Threads that are parked, or about to be.
     idle: Vec<Arc<Bed>>,
-    /// Whether a thread was woken, or is being started, and has not run yet.
-    waking: bool,
+    /// Since when a thread has been on its way: it was woken, or is being started,
+    /// and has not run yet.
+    on_its_way: Option<Instant>,
+    /// How long the last one took.
+    took: Duration,
     /// Threads, from the order to start one to its end.
     started: usize,
     /// The most there may be.
@@ -108,7 +112,14 @@ impl Pool {
         tired_after: Option<u64>,
         main: Sender<Call>,
     ) -> Self {
-        let state = State { idle: Vec::new(), waking: false, started: 0, most, ending: false };
+        let state = State {
+            idle: Vec::new(),
+            on_its_way: None,
+            took: Duration::ZERO,
+            started: 0,
+            most,
+            ending: false,
+        };
         Self {
             bridge,
             seats,
@@ -117,7 +128,6 @@ impl Pool {
             left: Condvar::new(),
             tired_after,
             tired: AtomicBool::new(false),
-            last: AtomicUsize::new(0),
             main: Mutex::new(main),
         }
     }
@@ -144,16 +154,16 @@ impl Pool {
 
     /// Whom the caller must wake, once it has let the locks go.
     fn next_of_chain(&self, reactor: &Reactor, state: &mut State) -> Option<Arc<Bed>> {
-        if state.waking || reactor.waiting() == 0 {
+        if state.on_its_way.is_some() || reactor.waiting() == 0 {
             return None;
         }
         let idle = state.idle.pop();
-        if idle.is_none() && state.started < state.most {
+        let starts = idle.is_none() && state.started < state.most;
+        if starts {
             self.call(Call::Start(state.started));
             state.started += 1;
-            state.waking = true;
         }
-        state.waking |= idle.is_some();
+        state.on_its_way = (starts || idle.is_some()).then(Instant::now);
         idle
     }
 
@@ -169,7 +179,7 @@ impl Pool {
         let mut reactor = self.seats.reactor.lock();
         let mut state = self.state();
         state.started -= 1;
-        state.waking = false;
+        state.on_its_way = None;
         if seat == 0 {
             return self.call(Call::End(Err(format!("cannot start a thread: {reason}"))));
         }
@@ -224,14 +234,16 @@ impl Pool {
 
     /// To be called with the GIL.
     fn next(&self, seat: usize, bed: &Arc<Bed>, woken: Woken) -> Next {
-        let alone = self.last.swap(seat, Ordering::Relaxed) == seat;
         let mut reactor = self.seats.reactor.lock();
         let mut state = self.state();
-        if woken == Woken::Yes {
-            state.waking = false;
+        if woken == Woken::Yes
+            && let Some(since) = state.on_its_way.take()
+        {
+            state.took = since.elapsed();
         }
         // Whoever is on its way will see that requests wait.
-        let pulled = if alone || !state.waking { reactor.pull() } else { None };
+        let leaves_it = state.on_its_way.is_some() && state.took > QUEUE;
+        let pulled = if leaves_it { None } else { reactor.pull() };
         if let Some(exchange) = &pulled {
             self.seats.begin(seat, exchange);
             // Nobody has had the reactor in between: the client is still there.
