@@ -242,7 +242,8 @@ impl Pool {
             state.took = since.elapsed();
         }
         // Whoever is on its way will see that requests wait.
-        let leaves_it = state.on_its_way.is_some() && state.took > QUEUE;
+        let queue = state.on_its_way.map(|since| since.elapsed().max(state.took));
+        let leaves_it = queue.is_some_and(|queue| queue > QUEUE);
         let pulled = if leaves_it { None } else { reactor.pull() };
         if let Some(exchange) = &pulled {
             self.seats.begin(seat, exchange);
