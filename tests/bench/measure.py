@@ -116,7 +116,7 @@ def beside(workload, port, core):
         yield
         return
     url = f"http://127.0.0.1:{port}{workload.beside}"
-    options = ["--threads", "1", "--connections", "2", "--duration", "1h", "--timeout", "1h"]
+    options = ["--threads", "1", "--connections", "2", "--duration", "1h", "--timeout", wrk.TIMEOUT]
     process = subprocess.Popen(
         ["taskset", "--cpu-list", str(core), "wrk", *options, url],
         stdout=subprocess.DEVNULL,
@@ -124,6 +124,8 @@ def beside(workload, port, core):
     )
     try:
         yield
+        if process.poll() is not None:
+            raise RuntimeError("wrk has not gone on with what is asked for beside")
     finally:
         process.kill()
         process.wait()
