@@ -25,7 +25,7 @@ CYCLES = 10
 CLIENTS = 60
 THREADS = 64
 #: What memory may grow by, from the first looks to the last ones: a share of it, and MiB.
-GROWTH = (0.05, 2)
+GROWTH = (0.1, 4)
 CLASSES = {
     "threads": ("-k", "threads", "--threads", THREADS),
     "async": ("-k", "async"),

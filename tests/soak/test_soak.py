@@ -19,4 +19,4 @@ def test_what_stays_or_fills_up_has_not_grown():
 def test_what_grows_is_named():
     assert growth(looks(descriptors=lambda n: 20 + n)) == ["24 descriptors, then 27"]
     assert growth(looks(greenlets=lambda n: 40 + 20 * n)) == ["180 greenlets"]
-    assert growth(looks(memory=lambda n: 30.0 + 2 * n)) == ["38.0 MiB, then 44.0"]
+    assert growth(looks(memory=lambda n: 30.0 + 4 * n)) == ["46.0 MiB, then 58.0"]
