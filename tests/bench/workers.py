@@ -39,7 +39,7 @@ def main():
         prog="make bench-workers", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--rounds", type=int, default=2, help="rounds (2)")
-    parser.add_argument("--seconds", type=int, default=4, help="seconds for each measurement (4)")
+    parser.add_argument("--seconds", type=int, default=3, help="seconds for each measurement (3)")
     parser.add_argument("--publish", action="store_true", help=f"renew docs/concepts/{PAGE.name}")
     options = parser.parse_args()
     if not shutil.which("wrk"):
