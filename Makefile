@@ -26,7 +26,8 @@ BENCH_VENV := $(CURDIR)/.venv-bench
 # entering .venv would rebuild everything, and .venv be made from itself.
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
-.PHONY: build run test bench bench-instructions bench-footprint lint arch gen fuzz docs wheel clean help
+.PHONY: build run test soak bench bench-workers bench-instructions bench-footprint
+.PHONY: lint arch gen fuzz docs wheel clean help
 .PHONY: test-wheel-again test-pythons test-container
 .PHONY: debug test-rust test-python pages check-gen check-python
 
@@ -52,6 +53,13 @@ bench-instructions: build $(VENV)/has-tests ## count a request's instructions
 
 bench-footprint: build $(BENCH_VENV)/has-peers ## how soon it is there, and its memory
 	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.footprint
+
+bench-workers: build $(BENCH_VENV)/has-peers ## compare the worker classes; ARGS=--help
+	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.workers $(ARGS)
+
+soak: build $(VENV)/has-tests ## a crowd, and minutes of mixed load that may leak nothing; ARGS=--help
+	cd tests && VIRTUAL_ENV=$(VENV) SERVE_BIN=$(TARGET)/release/serve \
+		$(VENV)/bin/python -m soak $(ARGS)
 
 # nextest runs no documentation tests.
 test-rust: check-python ## the Rust tests

@@ -12,6 +12,9 @@ from sys import getrefcount
 #: What a parked greenlet is told.
 RUN, END = object(), object()
 
+#: So often (seconds) the idle greenlets are counted, and so many are always kept.
+SHRINK, SPARE = 2, 16
+
 
 def is_installed():
     return importlib.util.find_spec("gevent") is not None
@@ -48,7 +51,9 @@ class Hub:
         self.timer = None
         self.watcher = self.hub.loop.io(fd, 1)
         self.watcher.start(turn)
-        self.begin = pool(self.hub, serve)
+        self.begin, shrink = pool(self.hub, serve)
+        self.shrinker = self.hub.loop.timer(SHRINK, repeat=SHRINK)
+        self.shrinker.start(shrink)
 
     def wait(self):
         """Called by the main greenlet: returns when `attend` is called."""
@@ -82,11 +87,12 @@ class Hub:
     def close(self):
         """No more turns. The descriptor may be closed after this."""
         self.disarm()
+        self.shrinker.close()
         self.watcher.close()
 
 
 def pool(hub, serve):
-    """Returns the function `begin`, to be called in the hub for each request."""
+    """Returns the functions `begin`, to be called in the hub for each request, and `shrink`."""
     from gevent import Greenlet, getcurrent
 
     # What the import of the application has set is there for each request; what a request sets
@@ -102,9 +108,7 @@ def pool(hub, serve):
         told = RUN
         while told is not END:
             if told is RUN:
-                me.gr_context = context.copy()
-                serve(me)
-                me.gr_context = None
+                context.copy().run(serve, me)
                 idle.append(me)
             try:
                 told = wait()
@@ -123,6 +127,15 @@ def pool(hub, serve):
             greenlet.switch(END)
         Greenlet(run).switch()
 
+    def shrink():
+        """Gives memory back that was for a crowd, without haste: there may be another one."""
+        count = (len(idle) - SPARE + 7) // 8
+        if count > 0:
+            ended = idle[:count]
+            del idle[:count]
+            for greenlet in ended:
+                greenlet.switch(END)
+
     def count():
         """Looks at a greenlet that has found nothing to serve, just as `begin` looks at one."""
         nonlocal own
@@ -132,7 +145,7 @@ def pool(hub, serve):
         greenlet.switch(END)
 
     hub.loop.run_callback(count)
-    return begin
+    return begin, shrink
 
 
 def stack(greenlet):

@@ -5,13 +5,12 @@ all. Needs wrk and two cores.
 """
 
 import argparse
-import os
 import shutil
 import sys
 import time
 
 from . import publish, results
-from .measure import Failed, measure
+from .measure import Failed, cores, measure
 from .servers import SERVERS
 from .workloads import WORKLOADS
 
@@ -20,9 +19,6 @@ def main():
     options = arguments()
     if not shutil.which("wrk"):
         sys.exit("make bench needs wrk, the load generator: apt install wrk")
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    if len(cores) < 2:
-        sys.exit("make bench needs two cores: one for the server, one for wrk")
 
     servers = [server for server in chosen(SERVERS, options.servers) if is_there(server)]
     workloads = chosen(WORKLOADS, options.workloads)
@@ -34,7 +30,7 @@ def main():
         for server in servers
         if server.does(workload)
     ]
-    run(plan, options.seconds, cores, kept)
+    run(plan, options.seconds, cores("make bench"), kept)
     for workload in workloads:
         if workload.name in kept.samples:
             print(f"\n{workload.name}: {workload.about}\n")

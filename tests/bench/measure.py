@@ -6,12 +6,13 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 
 from . import processes, wrk
-from .servers import APPS, ENVIRONMENT
+from .servers import ENVIRONMENT
 
 START = 30  # seconds until a server has to answer
 WARM_UP = 1  # seconds
@@ -38,6 +39,14 @@ class Failed(Exception):
     """A server does not do what the workload asks for."""
 
 
+def cores(command):
+    """One for the server, one for wrk."""
+    found = sorted(os.sched_getaffinity(0))[:2]
+    if len(found) < 2:
+        sys.exit(f"{command} needs two cores: one for the server, one for wrk")
+    return found
+
+
 @contextlib.contextmanager
 def started(server, workload, core):
     """The server in a session of its own; yields its process and its port."""
@@ -47,7 +56,7 @@ def started(server, workload, core):
         stdin.seek(0)
         process = subprocess.Popen(
             ["taskset", "--cpu-list", str(core), *server.arguments(workload.app, port)],
-            cwd=APPS,
+            cwd=workload.folder,
             env=ENVIRONMENT,
             stdin=stdin,
             stdout=log,
@@ -100,14 +109,39 @@ def check(workload, port):
     connection.close()
 
 
+@contextlib.contextmanager
+def beside(workload, port, core):
+    """Two clients that ask for what is served beside, meanwhile."""
+    if not workload.beside:
+        yield
+        return
+    url = f"http://127.0.0.1:{port}{workload.beside}"
+    options = ["--threads", "1", "--connections", "2", "--duration", "1h", "--timeout", wrk.TIMEOUT]
+    process = subprocess.Popen(
+        ["taskset", "--cpu-list", str(core), "wrk", *options, url],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+        if process.poll() is not None:
+            raise RuntimeError("wrk has not gone on with what is asked for beside")
+    finally:
+        process.kill()
+        process.wait()
+
+
 def measure(server, workload, seconds, cores):
     """One round; `cores` are those of the server and of wrk."""
     with started(server, workload, cores[0]) as (process, port):
         check(workload, port)
-        wrk.run(workload, port, WARM_UP, cores[1])
-        before = processes.cpu(process.pid)
-        load = wrk.run(workload, port, seconds, cores[1])
-        spent = processes.cpu(process.pid) - before
+        with beside(workload, port, cores[1]):
+            wrk.run(workload, port, WARM_UP, cores[1])
+            # What that left behind is over when its turn has come.
+            check(workload, port)
+            before = processes.cpu(process.pid)
+            load = wrk.run(workload, port, seconds, cores[1])
+            spent = processes.cpu(process.pid) - before
         if not load.requests:
             raise Failed("answers nothing under load")
         return Sample(

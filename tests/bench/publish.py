@@ -23,15 +23,20 @@ def write(kept):
 
 def renewed(page, kept):
     """The page with its measured part as `kept` has it."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    return between(page, BEGIN, END, measured(kept))
+
+
+def between(page, first, last, lines):
+    """The page with `lines` for what was between the lines `first` and `last`."""
+    head, begin, rest = page.partition(first)
+    _, end, tail = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r}")
-    return head + begin + "\n".join(measured(kept)) + "\n" + end + tail
+        raise ValueError(f"the page needs the lines {first!r} and {last!r}")
+    return head + begin + "\n".join(lines) + "\n" + end + tail
 
 
-def measured(kept):
-    """The lines of Markdown."""
+def conditions(kept):
+    """Where, how often and with what it was measured."""
     machine, versions = kept.about["machine"], kept.about["versions"]
     yield (
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
@@ -40,6 +45,11 @@ def measured(kept):
     yield f"the median of {kept.about['rounds']} rounds of {kept.about['seconds']} seconds each."
     yield ""
     yield "Versions: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + "."
+
+
+def measured(kept):
+    """The lines of Markdown."""
+    yield from conditions(kept)
     for value, meaning in DRAWN.items():
         yield f"\n![{meaning}](benchmarks/{value}.svg)"
     for workload in WORKLOADS:
@@ -60,30 +70,43 @@ def markdown(rows):
 
 
 def draw(kept, value):
-    """A panel of bars for each workload."""
+    """A panel of bars for each workload; without those whose CPU is mostly spent on others."""
+    workloads = [it for it in WORKLOADS if it.name in kept.samples and not it.beside]
+    rows = (len(workloads) + 1) // 2
+    figure, axes = pyplot().subplots(rows, 2, figsize=(9, 2.6 * rows), squeeze=False)
+    for axis in axes.flat[len(workloads) :]:
+        axis.remove()
+    for workload, axis in zip(workloads, axes.flat, strict=False):
+        medians = kept.medians(workload.name)
+        numbers = [getattr(sample, value) for sample in medians.values()]
+        bars(axis, [(name, name in results.OURS) for name in medians], numbers, workload.name)
+        axis.invert_yaxis()
+    figure.suptitle(DRAWN[value])
+    CHARTS.mkdir(exist_ok=True)
+    save(figure, CHARTS / f"{value}.svg")
+
+
+def pyplot():
     import matplotlib  # noqa: PLC0415 - only `make bench` has it, the tests of the tables do not
 
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "serve", "font.size": 8})
     from matplotlib import pyplot  # noqa: PLC0415
 
-    workloads = [workload for workload in WORKLOADS if workload.name in kept.samples]
-    rows = (len(workloads) + 1) // 2
-    figure, axes = pyplot.subplots(rows, 2, figsize=(9, 2.6 * rows), squeeze=False)
-    for axis in axes.flat[len(workloads) :]:
-        axis.remove()
-    for workload, axis in zip(workloads, axes.flat, strict=False):
-        medians = kept.medians(workload.name)
-        numbers = [getattr(sample, value) for sample in medians.values()]
-        colours = [OURS if name in results.OURS else PEER for name in medians]
-        bars = axis.barh(list(medians), numbers, color=colours)
-        axis.bar_label(bars, [results.short(number) for number in numbers], padding=2)
-        axis.set_title(workload.name, loc="left")
-        axis.invert_yaxis()
-        axis.margins(x=0.15)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(DRAWN[value])
+    return pyplot
+
+
+def bars(axis, servers, numbers, title):
+    """One for each of `servers`: their names, and whether they are ours."""
+    colours = [OURS if is_ours else PEER for _, is_ours in servers]
+    drawn = axis.barh([name for name, _ in servers], numbers, color=colours)
+    axis.bar_label(drawn, [results.short(number) for number in numbers], padding=2)
+    axis.set_title(title, loc="left")
+    axis.margins(x=0.15)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure, path):
     figure.tight_layout()
-    CHARTS.mkdir(exist_ok=True)
-    figure.savefig(CHARTS / f"{value}.svg", metadata={"Date": None})
-    pyplot.close(figure)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot().close(figure)

@@ -105,7 +105,7 @@ def aligned(rows):
 
 def about(servers, rounds, seconds):
     """The machine and the versions, without anything that names the machine."""
-    versions = {server.name: server.version() for server in servers if not server.is_ours}
+    versions = {it.package: it.version() for it in servers if not it.is_ours}
     run = subprocess.run([BINARY, "--version"], capture_output=True, text=True, check=True)
     ours = run.stdout.strip().removeprefix("serve ")
     return {

@@ -25,6 +25,8 @@ class Server:
     command: str
     #: The distribution it comes from; None is ours.
     package: str | None = None
+    #: Whether it is set up for a thousand requests at once.
+    crowd: bool = False
 
     @property
     def is_ours(self):
@@ -36,7 +38,7 @@ class Server:
         return [part.format(**names) for part in self.command.split()]
 
     def does(self, workload):
-        return workload.bare or self.name != NO_PYTHON
+        return workload.crowd == self.crowd and (workload.bare or self.name != NO_PYTHON)
 
     def missing(self):
         """Why it cannot be compared here, or None."""
@@ -67,14 +69,14 @@ SEARCH = f"{sys.prefix}/bin:{os.environ['PATH']}"
 ENVIRONMENT = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": SEARCH, "PYTHONPATH": str(APPS)}
 
 
-def ours(name, options):
+def ours(name, options, **more):
     common = "--workers 1 --log-level warning --bind 127.0.0.1:{port}"
-    return Server(name, f"{{serve}} {common} {options} {{app}}")
+    return Server(name, f"{{serve}} {common} {options} {{app}}", **more)
 
 
-def gunicorn(name, options):
+def gunicorn(name, options, **more):
     common = "-m gunicorn --workers 1 --log-level warning --bind 127.0.0.1:{port}"
-    return Server(name, f"{{python}} {common} {options} {{app}}", "gunicorn")
+    return Server(name, f"{{python}} {common} {options} {{app}}", "gunicorn", **more)
 
 
 def launched(name):
@@ -107,4 +109,13 @@ SERVERS = [
     gunicorn("gunicorn-sync", "-k sync"),
     gunicorn("gunicorn-gthread", "-k gthread --threads 4"),
     gunicorn("gunicorn-gevent", "-k gevent"),
+    # For a thousand requests at once. gunicorn's limit counts connections.
+    ours("serve-async-1000", "-k async --worker-connections 1000", crowd=True),
+    ours("serve-threads-1000", "-k threads --threads 1000", crowd=True),
+    gunicorn("gunicorn-gevent-1000", "-k gevent --worker-connections 2000", crowd=True),
+    gunicorn(
+        "gunicorn-gthread-1000",
+        "-k gthread --threads 1000 --worker-connections 2000",
+        crowd=True,
+    ),
 ]

@@ -2,8 +2,9 @@
 
 import pytest
 
-from bench import publish, results, wrk
+from bench import publish, results, workers, wrk
 from bench.measure import Sample
+from bench.servers import SERVERS
 from bench.workloads import WORKLOADS
 
 PRINTED = """\
@@ -13,7 +14,7 @@ Running 2s test @ http://127.0.0.1:8000/
      50%  850.00us
      75%    2.00ms
      90%    3.00ms
-     99%    1.25s
+     99%    1.25s \n\
   5000 requests in 2.10s, 1.00MB read
   Socket errors: connect 1, read 2, write 0, timeout 4
   Non-2xx or 3xx responses: 10
@@ -65,3 +66,23 @@ def test_only_the_measured_part_of_the_page_is_renewed():
     page = publish.renewed(f"before\n{publish.BEGIN}old\n{publish.END}after\n", kept)
     assert page.startswith("before\n") and page.endswith("after\n")
     assert "| bjoern | 5.00 |" in page and "old" not in page
+
+
+def test_the_worker_classes_stand_side_by_side():
+    kept = results.Results({})
+    for route in workers.ROUTES:
+        for server in workers.SERVERS[:3]:
+            kept.add(route, server.name, sample(5.0, rate=320.0))
+    kept.samples["mixed"].pop("serve-async")
+    rows = workers.table(kept)
+    assert [row[0] for row in rows[1:]] == ["serve-sync", "serve-threads", "serve-async"]
+    assert rows[1][1:4] == ["320", "1.00", "2.00"]
+    assert rows[3][7:] == ["", "", "", "3.00"]
+    assert {len(row) for row in rows} == {11}
+
+
+def test_servers_for_a_crowd_are_compared_with_each_other():
+    for workload in WORKLOADS:
+        names = {server.name for server in SERVERS if server.does(workload)}
+        assert ("serve-threads-1000" in names) == workload.crowd
+        assert ("serve-sync" in names) == (not workload.crowd)

@@ -1,8 +1,10 @@
 """What the servers are asked to do."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .apps import bare
+from .servers import APPS
 
 BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
@@ -20,6 +22,10 @@ BROWSER = {
 }
 
 
+#: Not with the applications: they would all have it in their memory.
+UPLOAD = b"x" * 20_000_000
+
+
 @dataclass(frozen=True)
 class Workload:
     """One kind of request, sent again and again on some connections."""
@@ -35,6 +41,14 @@ class Workload:
     connections: int = 64
     #: Whether a server without an application can do the same work.
     bare: bool = True
+    #: Whether it is for servers that are set up for a thousand requests at once.
+    crowd: bool = False
+    #: What two more clients ask for all the time, without being measured.
+    beside: str = ""
+    #: Milliseconds that a connection rests between two requests.
+    rest: int = 0
+    #: Where the application is.
+    folder: Path = APPS
 
 
 WORKLOADS = [
@@ -75,9 +89,9 @@ WORKLOADS = [
         "upload",
         "a body of 20 MB, which the application reads",
         "bare:upload",
-        str(len(bare.UPLOAD)).encode(),
+        str(len(UPLOAD)).encode(),
         method="POST",
-        body=bare.UPLOAD,
+        body=UPLOAD,
         connections=4,
     ),
     Workload("flask", "hello from Flask", "flask_hello:app", bare.GREETING, bare=False),
@@ -89,5 +103,35 @@ WORKLOADS = [
         bare.GREETING,
         paths=("/slow", *["/"] * 9),
         bare=False,
+    ),
+    Workload(
+        "waiting",
+        "hello after 100 ms of waiting, as for a slow database; 10,000 requests/s are the most "
+        "there can be",
+        "bare:waiting",
+        bare.GREETING,
+        connections=1000,
+        bare=False,
+        crowd=True,
+    ),
+    Workload(
+        "waiting-flask",
+        "the same from Flask",
+        "flask_hello:app",
+        bare.GREETING,
+        paths=("/io",),
+        connections=1000,
+        bare=False,
+        crowd=True,
+    ),
+    Workload(
+        "neighbours",
+        "hello every 5 ms, beside two requests that compute for 50 ms, again and again",
+        "bare:neighbours",
+        bare.GREETING,
+        connections=1,
+        bare=False,
+        beside="/compute",
+        rest=5,
     ),
 ]

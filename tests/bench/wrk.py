@@ -29,6 +29,8 @@ def script(workload):
         lines.append(f"wrk.headers[{quoted(name)}] = {quoted(value)}")
     if workload.body:
         lines.append(f"wrk.body = {quoted(workload.body.decode())}")
+    if workload.rest:
+        lines.append(f"function delay() return {workload.rest} end")
     if len(workload.paths) > 1:
         paths = ", ".join(map(quoted, workload.paths))
         lines += [
@@ -81,7 +83,7 @@ def parse(text):
 
 
 def percentile(text, which):
-    found = re.search(rf"^ +{which}% +([\d.]+)(us|ms|s|m|h)$", text, re.MULTILINE)
+    found = re.search(rf"^ +{which}% +([\d.]+)(us|ms|s|m|h) *$", text, re.MULTILINE)
     return milliseconds(found[1], found[2]) if found else float("nan")
 
 

@@ -18,13 +18,14 @@ def serve(request):
     Parametrised with the names in CLASSES, it makes servers of that class.
     """
     servers = []
-    klass = CLASSES[getattr(request, "param", "sync")]
+    klass = getattr(request, "param", "sync")
 
     def make(app=WHO, *options, start=True, **arguments):
-        server = Process(app, *klass, *options, **arguments)
+        server = Process(app, *CLASSES[klass], *options, **arguments)
         servers.append(server)
         return server.start() if start else server
 
+    make.klass = klass
     yield make
     for server in servers:
         if server.log is not None:

@@ -177,6 +177,30 @@ def test_gevent_is_another_name(serve):
     server.log.wait(r"class=gevent")
 
 
+def test_memory_for_a_crowd_is_given_back(gevent):
+    """Greenlets that were used for it end, some of them every two seconds."""
+    crowd = 200
+    server = gevent("""
+        import gc, time
+        import greenlet
+
+        waiting = 0
+
+        def app(environ, start_response):
+            global waiting
+            start_response("200 OK", [])
+            if environ["PATH_INFO"] == "/crowd":
+                waiting += 1
+                while waiting < 200:
+                    time.sleep(0.01)
+            return [str(sum(isinstance(it, greenlet.greenlet) for it in gc.get_objects())).encode()]
+    """)
+    answers = all_of(server, ["/crowd"] * crowd)
+    most = max(int(body) for _, body in answers)
+    assert most >= crowd
+    wait_until(lambda: int(server.get("/")[2]) < most - crowd / 10, "greenlets to end")
+
+
 # ---- each request by itself
 
 

@@ -87,3 +87,37 @@ def test_disconnects_leave_nothing_behind(serve, kind):
     assert server.worker_pids() == [worker]
     assert server.log.count(r" (error|critical): ") == 0
     assert server.stop() == 0
+
+
+EVENTS = """
+    import time
+
+    def events():
+        number = 0
+        try:
+            while True:
+                yield f"data: {number}\\n\\n".encode()
+                number += 1
+                time.sleep(0.02)
+        finally:
+            print("closed after", number, flush=True)
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return events() if environ["PATH_INFO"] == "/events" else [b"quick"]
+"""
+
+
+@pytest.mark.parametrize("rudely", [False, True])
+def test_a_stream_of_events_ends_with_its_client(serve, rudely):
+    """What it sends is little, so that no buffer ever fills: only the client's end can end it."""
+    server = serve(EVENTS)
+    client = server.connect()
+    client.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    received = b""
+    while b"data: 3\n" not in received:
+        received += client.recv(1000)
+    go_away(client, rudely)
+    server.out.wait("^closed after")
+    assert server.get()[2] == b"quick"
+    assert server.log.count(r" (warning|error): ") == 0

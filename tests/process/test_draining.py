@@ -7,7 +7,7 @@ import time
 import pytest
 from servers import WHO
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 DRAINS = r"SIGTERM.*: serving on for {} \(drain-delay\), then stopping"
 

@@ -7,7 +7,7 @@ import pytest
 from harness import wait_until
 from servers import WHO
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 TIRED = r"worker=\d+ pid={} gen=1 is to be replaced: "
 

@@ -1,12 +1,14 @@
 """WebSockets under WSGI: the application takes its connection over, as the ecosystem does it."""
 
+import queue
 import socket
 
 import pytest
-from harness import read_all
+from harness import read_all, wait_until
 from simple_websocket import Client, ConnectionClosed
 
-pytestmark = pytest.mark.every_class
+#: Under each class of workers, but for what says otherwise.
+each_class = pytest.mark.every_class("sync", "threads", "async")
 
 FLASK_SOCK = """
     from flask import Flask
@@ -45,6 +47,8 @@ RAW = """
             connection.sendall(b"raw " + data)
             if path == "/take/stop":
                 raise StopIteration
+            if path == "/take/broken":
+                raise ConnectionError
             if path == "/take/nothing":
                 return []
             body = b"never sent"
@@ -59,6 +63,7 @@ def url(server, path):
     return "ws://{}:{}{}".format(*server.address, path)
 
 
+@each_class
 def test_flask_sock(serve):
     server = serve(FLASK_SOCK)
     client = Client(url(server, "/echo"))
@@ -76,6 +81,7 @@ def test_flask_sock(serve):
     assert server.stop() == 0
 
 
+@each_class
 def test_a_client_that_goes_frees_its_slot(serve):
     server = serve(FLASK_SOCK)
     for _ in range(6):
@@ -89,7 +95,8 @@ def test_a_client_that_goes_frees_its_slot(serve):
 UPGRADE = b"GET %s HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n"
 
 
-@pytest.mark.parametrize("path", [b"/take", b"/take/stop", b"/take/nothing"])
+@each_class
+@pytest.mark.parametrize("path", [b"/take", b"/take/stop", b"/take/broken", b"/take/nothing"])
 def test_what_came_with_the_request_is_read_and_nothing_is_written_after(serve, path):
     server = serve(RAW)
     with server.connect() as client:
@@ -100,6 +107,7 @@ def test_what_came_with_the_request_is_read_and_nothing_is_written_after(serve, 
     assert server.log.count(" error: ") == 0
 
 
+@each_class
 def test_a_connection_that_is_not_used_stays_the_servers(serve):
     server = serve(RAW)
     with server.connect() as client:
@@ -114,6 +122,7 @@ def test_a_connection_that_is_not_used_stays_the_servers(serve):
     assert server.get("/has")[2] == b"None"
 
 
+@each_class
 def test_only_a_sync_worker_warns(serve):
     server = serve(RAW)
     for _ in range(2):
@@ -121,9 +130,10 @@ def test_only_a_sync_worker_warns(serve):
             client.sendall(UPGRADE % b"/take" + b"12345678")
             assert read_all(client) == b"raw 12345678"
     warnings = server.log.count("warning: .*WebSocket.*use the class threads")
-    assert warnings == (0 if "threads" in server.arguments else 1)
+    assert warnings == (0 if "-k" in server.arguments else 1)
 
 
+@each_class
 def test_a_reload_waits_for_it(serve):
     server = serve(FLASK_SOCK, "--graceful-timeout", "30")
     client = Client(url(server, "/echo"))
@@ -134,4 +144,82 @@ def test_a_reload_waits_for_it(serve):
     client.send("still here")
     assert client.receive(timeout=30) == "STILL HERE"
     client.send("bye")
+    with pytest.raises(ConnectionClosed) as closed:
+        client.receive(timeout=30)
+    assert closed.value.reason == 1000, "the close frame was lost"
     server.log.wait("gen=1 left")
+
+
+@pytest.mark.every_class("threads", "async")
+def test_others_are_served_beside_many_of_them(serve):
+    server = serve(FLASK_SOCK, "--threads", "30")
+    sockets = [Client(url(server, "/echo")) for _ in range(20)]
+    for number, client in enumerate(sockets):
+        client.send(f"from {number}")
+    assert server.get("/")[2] == b"index"
+    for number, client in enumerate(sockets):
+        assert client.receive(timeout=30) == f"FROM {number}"
+        client.send("bye")
+    assert server.get("/")[2] == b"index"
+
+
+# ---- Socket.IO
+
+SOCKET_IO = """
+    from flask import Flask, request
+    from flask_socketio import SocketIO
+
+    app = Flask(__name__)
+    io = SocketIO(app, async_mode="{mode}")
+
+    @io.on("say")
+    def say(text):
+        io.emit("said", [request.sid, text])
+        return "heard " + text
+
+    @io.on("disconnect")
+    def left(reason):
+        print("left", flush=True)
+"""
+
+
+#: Not in requirements.txt, since two of the packages that it needs are under the MPL.
+SOCKET_IO_NEEDS = "pip install flask-socketio 'python-socketio[client]', to test Socket.IO"
+
+
+class Talker:
+    """A client of Socket.IO, and what it has heard."""
+
+    def __init__(self, server, transports):
+        import socketio  # noqa: PLC0415 - see SOCKET_IO_NEEDS
+
+        self.client = socketio.Client(reconnection=False)
+        self.heard = queue.Queue()
+        self.client.on("said", self.heard.put)
+        self.client.connect("http://{}:{}".format(*server.address), transports=transports)
+
+    def hears(self, text):
+        return self.heard.get(timeout=30)[1] == text
+
+
+@pytest.mark.every_class("threads", "async")
+@pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]])
+def test_socket_io(serve, transports):
+    """The usual client: over a WebSocket, over long polls, and first one and then the other."""
+    pytest.importorskip("flask_socketio", reason=SOCKET_IO_NEEDS)
+    pytest.importorskip("socketio", reason=SOCKET_IO_NEEDS)
+    modes = {"threads": "threading", "async": "gevent"}
+    server = serve(SOCKET_IO.format(mode=modes[serve.klass]), "--threads", "16")
+    talkers = [Talker(server, transports) for _ in range(3)]
+    if "websocket" in transports:
+        wait_until(
+            lambda: all(it.client.transport() == "websocket" for it in talkers), "an upgrade"
+        )
+    for number, talker in enumerate(talkers):
+        assert talker.client.call("say", f"{number}", timeout=30) == f"heard {number}"
+        assert all(other.hears(f"{number}") for other in talkers)
+    for talker in talkers:
+        talker.client.disconnect()
+    server.out.wait("^left$", count=3)
+    assert server.log.count(r" (warning|error): ") == 0, server.log.text()
+    assert server.stop() == 0

@@ -14,7 +14,7 @@ import pytest
 import wire
 from harness import PATIENCE, descriptors, wait_until
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import wire
 from harness import PATIENCE
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_a_bare_request_has_these_keys_and_no_others(server):
         "HTTP_HOST": "h.example:81",
         "wsgi.version": [1, 0],
         "wsgi.url_scheme": "http",
-        "wsgi.multithread": "threads" in server.arguments,
+        "wsgi.multithread": "-k" in server.arguments,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import wire
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 INVALID = Path(__file__).resolve().parents[1] / "requests" / "invalid"
 

@@ -16,7 +16,7 @@ import pytest
 import wire
 from wire import SHORT, WHOLE
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 CONTENT = bytes(range(256)) * 100
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import wire
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BODY = random.Random(1).randbytes(1_500_000)
@@ -162,7 +162,7 @@ def test_django_is_told_about_the_request(django):
     assert (told["CONTENT_TYPE"], told["CONTENT_LENGTH"]) == ("text/x", "1")
     assert (told["HTTP_HOST"], told["HTTP_USER_AGENT"]) == ("test.example", "me")
     assert told["wsgi.url_scheme"] == "http"
-    assert told["wsgi.multithread"] is ("threads" in django.arguments)
+    assert told["wsgi.multithread"] is ("-k" in django.arguments)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import wire
 from apps.steps import perform
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 #: Bytes of a body that the server keeps in memory; a longer one is in a file.
 IN_MEMORY = 512 * 1024

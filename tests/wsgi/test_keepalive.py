@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 import wire
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 
 @pytest.fixture(scope="module")

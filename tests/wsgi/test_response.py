@@ -19,7 +19,7 @@ import wire
 from harness import Server, is_in_state, read_proc, wait_until
 from wire import RESET, SHORT, WHOLE
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 import wire
 
-pytestmark = pytest.mark.every_class
+pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
 
 @pytest.fixture(scope="module")

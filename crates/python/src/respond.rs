@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyAssertionError, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyAssertionError, PyConnectionError, PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -320,9 +320,12 @@ impl<'py> Call<'_, 'py> {
         drop(start);
         match failure {
             Failure::Invalid(error) => log::error!("{self}: {error}"),
-            // How an application that has taken the connection ends under gunicorn.
+            // How an application that has taken the connection ends under gunicorn,
+            // and under Werkzeug's server.
             Failure::Raised(error)
-                if error.is_instance_of::<PyStopIteration>(self.py) && self.is_taken() =>
+                if (error.is_instance_of::<PyStopIteration>(self.py)
+                    || error.is_instance_of::<PyConnectionError>(self.py))
+                    && self.is_taken() =>
             {
                 self.reactor.lock().fail(self.id, 500, "");
             }

@@ -13,9 +13,10 @@ RECEIPT = b"x" * 10_000
 CHUNK = b"x" * 1000
 CHUNKS = 100
 LARGE = b"x" * 1_000_000
-UPLOAD = b"x" * 20_000_000
 PIECE = 64 * 1024
 SLOW = 0.010  # seconds
+WAIT = 0.100  # seconds
+COMPUTE = 0.050  # seconds, of the processor's time
 
 
 def with_length(headers, body):
@@ -63,4 +64,18 @@ def mixed(environ, start_response):
     """One path waits, as for a database; the other does not."""
     if environ["PATH_INFO"] == "/slow":
         time.sleep(SLOW)
+    return hello(environ, start_response)
+
+
+def waiting(environ, start_response):
+    time.sleep(WAIT)
+    return hello(environ, start_response)
+
+
+def neighbours(environ, start_response):
+    """One path computes for some time of its own thread; the other does not."""
+    if environ["PATH_INFO"] == "/compute":
+        end = time.thread_time() + COMPUTE
+        while time.thread_time() < end:
+            pass
     return hello(environ, start_response)

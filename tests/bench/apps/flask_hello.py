@@ -1,4 +1,6 @@
-"""Hello from Flask."""
+"""Hello from Flask, at once and after a while."""
+
+import time
 
 from flask import Flask
 
@@ -7,4 +9,10 @@ app = Flask(__name__)
 
 @app.get("/")
 def hello():
+    return "Hello, world!\n"
+
+
+@app.get("/io")
+def io():
+    time.sleep(0.1)
     return "Hello, world!\n"

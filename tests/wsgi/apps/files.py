@@ -26,8 +26,9 @@ def opened(kind, path):
 
 def pipe(path):
     reader, writer = os.pipe()
-    os.write(writer, CONTENT)
-    os.close(writer)
+    # Not os.close(): gevent's closes when its loop comes round, for which a read would wait.
+    with open(writer, "wb") as file:
+        file.write(CONTENT)
     return open(reader, "rb")
 
 

@@ -6,6 +6,13 @@
 //! request is in the hand of a thread that waits for the GIL, and there is one
 //! wake-up for a burst of requests, however many threads there are.
 //!
+//! Where requests wait inside the application, their threads come back to the
+//! GIL's queue, and each of those wakes up once per switch interval to look for
+//! it. So that queue is to be short: as long as it is not, a thread that has
+//! finished a request leaves the next one to the thread that is on its way, which
+//! stands in that queue already. Then one request begins per round of the queue,
+//! and the rest wait in the reactor, where waiting costs nothing.
+//!
 //! Rules: `State` is locked for a moment only, and with the reactor locked by
 //! whoever decides by the reactor whether to park or to wake: a request that a
 //! parking thread has not seen finds it parked.
@@ -26,6 +33,10 @@ use crate::respond::{Bridge, Kit};
 /// How long threads that have nothing to do may take to end.
 const ENDING: Duration = Duration::from_secs(1);
 
+/// How long a thread may wait for the GIL before those that have begun a request
+/// go first.
+const QUEUE: Duration = Duration::from_millis(10);
+
 pub(super) struct Pool {
     bridge: Bridge,
     pub(super) seats: Arc<Seats>,
@@ -41,8 +52,11 @@ pub(super) struct Pool {
 struct State {
     /// Threads that are parked, or about to be.
     idle: Vec<Arc<Bed>>,
-    /// Whether a thread was woken, or is being started, and has not run yet.
-    waking: bool,
+    /// Since when a thread has been on its way: it was woken, or is being started,
+    /// and has not run yet.
+    on_its_way: Option<Instant>,
+    /// How long the last one took.
+    took: Duration,
     /// Threads, from the order to start one to its end.
     started: usize,
     /// The most there may be.
@@ -98,7 +112,14 @@ impl Pool {
         tired_after: Option<u64>,
         main: Sender<Call>,
     ) -> Self {
-        let state = State { idle: Vec::new(), waking: false, started: 0, most, ending: false };
+        let state = State {
+            idle: Vec::new(),
+            on_its_way: None,
+            took: Duration::ZERO,
+            started: 0,
+            most,
+            ending: false,
+        };
         Self {
             bridge,
             seats,
@@ -133,16 +154,16 @@ impl Pool {
 
     /// Whom the caller must wake, once it has let the locks go.
     fn next_of_chain(&self, reactor: &Reactor, state: &mut State) -> Option<Arc<Bed>> {
-        if state.waking || reactor.waiting() == 0 {
+        if state.on_its_way.is_some() || reactor.waiting() == 0 {
             return None;
         }
         let idle = state.idle.pop();
-        if idle.is_none() && state.started < state.most {
+        let starts = idle.is_none() && state.started < state.most;
+        if starts {
             self.call(Call::Start(state.started));
             state.started += 1;
-            state.waking = true;
         }
-        state.waking |= idle.is_some();
+        state.on_its_way = (starts || idle.is_some()).then(Instant::now);
         idle
     }
 
@@ -158,7 +179,7 @@ impl Pool {
         let mut reactor = self.seats.reactor.lock();
         let mut state = self.state();
         state.started -= 1;
-        state.waking = false;
+        state.on_its_way = None;
         if seat == 0 {
             return self.call(Call::End(Err(format!("cannot start a thread: {reason}"))));
         }
@@ -214,17 +235,22 @@ impl Pool {
     /// To be called with the GIL.
     fn next(&self, seat: usize, bed: &Arc<Bed>, woken: Woken) -> Next {
         let mut reactor = self.seats.reactor.lock();
-        let pulled = reactor.pull();
+        let mut state = self.state();
+        if woken == Woken::Yes
+            && let Some(since) = state.on_its_way.take()
+        {
+            state.took = since.elapsed();
+        }
+        // Whoever is on its way will see that requests wait.
+        let queue = state.on_its_way.map(|since| since.elapsed().max(state.took));
+        let leaves_it = queue.is_some_and(|queue| queue > QUEUE);
+        let pulled = if leaves_it { None } else { reactor.pull() };
         if let Some(exchange) = &pulled {
             self.seats.begin(seat, exchange);
             // Nobody has had the reactor in between: the client is still there.
             if let Some(head) = reactor.head(exchange.id) {
                 self.board.begin(head.method(), head.path());
             }
-        }
-        let mut state = self.state();
-        if woken == Woken::Yes {
-            state.waking = false;
         }
         let Some(exchange) = pulled else {
             if state.ending {

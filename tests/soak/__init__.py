@@ -1,0 +1,1 @@
+"""Long and crowded runs, which `make test` has no time for: `make soak`."""
