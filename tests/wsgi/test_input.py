@@ -15,7 +15,8 @@ from apps.steps import perform
 
 pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
-#: Bytes of a body that the server keeps in memory; a longer one is in a file.
+#: Bytes of a body that the server keeps in memory; a longer one, if its length is not known before,
+#: is in a file.
 IN_MEMORY = 512 * 1024
 
 

@@ -124,11 +124,6 @@ impl Driver<'_> {
             let waited = py.detach(|| self.reactor.wait(None));
             self.board.awake();
             waited.map_err(|error| format!("epoll_wait: {error}"))?;
-            // A Python signal handler of the application runs here, not whenever
-            // the next request happens to come.
-            if let Err(error) = py.check_signals() {
-                log::error!("a signal handler of the application raised: {error}");
-            }
             // Apart: a lock taken in the `while let` would be held over the call.
             while let Some((number, exchange)) = self.next() {
                 self.serve(py, exchange);
@@ -141,6 +136,12 @@ impl Driver<'_> {
             }
             if self.reactor.lock().take_watched() {
                 orders.obey(self.reactor);
+            }
+            // Python's signal handlers of the application run here, not whenever the
+            // next request happens to come. Last before the sleep: the relay may have
+            // heard of a signal while a request ran, and then nothing ends the sleep.
+            if let Err(error) = py.check_signals() {
+                log::error!("a signal handler of the application raised: {error}");
             }
             if orders.is_quit() || self.reactor.lock().is_drained() {
                 return Ok(());
