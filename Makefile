@@ -26,7 +26,7 @@ BENCH_VENV := $(CURDIR)/.venv-bench
 # entering .venv would rebuild everything, and .venv be made from itself.
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
-.PHONY: build run test bench bench-instructions lint arch gen fuzz docs wheel clean help
+.PHONY: build run test bench bench-instructions bench-wheel lint arch gen fuzz docs wheel clean help
 .PHONY: test-wheel-again test-pythons test-container
 .PHONY: debug test-rust test-python pages check-gen check-python
 
@@ -48,6 +48,11 @@ bench: build $(BENCH_VENV)/has-peers ## compare with other servers; ARGS=--help
 
 bench-instructions: build $(BENCH_VENV)/has-peers ## count a request's instructions
 	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.instructions $(ARGS)
+
+bench-wheel: build wheel $(BENCH_VENV)/has-peers ## the same with the wheel, beside the binary
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-index \
+		--force-reinstall --no-deps --find-links $(TARGET)/wheels serve
+	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.instructions --wheel
 
 # nextest runs no documentation tests.
 test-rust: check-python ## the Rust tests

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import publish, results, wrk
+from bench import instructions, publish, results, wrk
 from bench.measure import Sample
 from bench.workloads import WORKLOADS
 
@@ -65,3 +65,9 @@ def test_only_the_measured_part_of_the_page_is_renewed():
     page = publish.renewed(f"before\n{publish.BEGIN}old\n{publish.END}after\n", kept)
     assert page.startswith("before\n") and page.endswith("after\n")
     assert "| bjoern | 5.00 |" in page and "old" not in page
+
+
+def test_a_wheel_that_needs_more_than_three_percent_more_is_wrong(capsys):
+    assert instructions.comparison(20_000, 20_601).endswith("+3.0%: too many")
+    assert instructions.comparison(20_000, 20_599) is None
+    assert capsys.readouterr().out.startswith("binary 20,000, wheel 20,599 instructions")
