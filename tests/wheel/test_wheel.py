@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from harness import BINARY, Server, is_script
+from harness import BINARY, CLASSES, ROOT, Server, is_script
 
 pytestmark = pytest.mark.skipif(not is_script(BINARY), reason="no wheel is installed")
 
@@ -18,6 +18,25 @@ APP = """
         same = environ["serve.RequestTimeout"] is serve.RequestTimeout
         return [f"{serve.__version__} {same} {sys.executable}".encode()]
 """
+
+
+EXAMPLES = {
+    "flask_distance": ("main:app", "/distance?base=seoul&target=tokyo", b'"km":'),
+    "django_site": ("main:application", "/", b"Hello from Django"),
+}
+
+
+@pytest.mark.parametrize("klass", CLASSES)
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_flask_and_django_say_hello(example, klass):
+    spec, path, expected = EXAMPLES[example]
+    folder = ROOT / "examples" / example
+    with Server(None, *CLASSES[klass], cwd=folder, spec=spec, workers=2) as server:
+        for _ in range(3):
+            status, _, body = server.get(path)
+            assert (status, expected in body) == (200, True), body
+        assert server.log.count("no gevent|falls back|warning:") == 0
+        assert server.stop() == 0
 
 
 def test_the_application_finds_the_package():
