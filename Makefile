@@ -8,6 +8,8 @@ CARGO ?= cargo
 JOBS ?= 2
 # Which Pythons `make test-pythons` installs the wheel in.
 PYTHONS ?= $(wildcard /usr/bin/python3 $(HOME)/.pyenv/versions/3.1[0-9].*/bin/python)
+# What it installs: this folder, or a wheel or sdist that `make wheel` has built.
+PACKAGE ?= .
 # How long `make fuzz` lasts, in seconds.
 FUZZ_SECONDS ?= 60
 # More flags for what `make run` or `make test-python` starts.
@@ -73,8 +75,8 @@ test-pythons: $(addprefix test-python-,$(subst /,-,$(PYTHONS))) ## pip install, 
 test-python-%:
 	set -x; venv=$(TARGET)/pythons/$*; \
 	$(subst -,/,$*) -m venv --clear $$venv; \
-	$$venv/bin/python -m pip install --quiet --disable-pip-version-check \
-		--config-settings=build-args='--profile dev' . -r tests/requirements.txt; \
+	CARGO_TARGET_DIR=$(TARGET) $$venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--config-settings=build-args='--profile dev' $(PACKAGE) -r tests/requirements.txt; \
 	VIRTUAL_ENV=$$venv SERVE_BIN=$$venv/bin/serve \
 		$$venv/bin/python -m pytest -n $(JOBS) tests/wheel tests/wsgi tests/process tests/examples $(ARGS)
 
