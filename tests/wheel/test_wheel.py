@@ -63,7 +63,24 @@ def test_the_package_offers_what_it_says():
 def test_only_what_is_imported_is_installed():
     names = {Path(file).name for file in metadata.files("serve") if "serve/" in str(file)}
     ours = {name for name in names if not name.startswith("_serve.cpython") and "pyc" not in name}
-    assert ours == {"__init__.py", "__main__.py", "_serve.pyi", "py.typed"}
+    assert ours == {"__init__.py", "__init__.pyi", "__main__.py", "_serve.pyi", "py.typed"}
+
+
+def test_a_type_checker_knows_what_the_package_offers(tmp_path):
+    (tmp_path / "right.py").write_text(
+        "import serve\n"
+        "def end(error: serve.RequestTimeout) -> str:\n"
+        "    return serve.__version__ + str(error.args)\n"
+    )
+    (tmp_path / "wrong.py").write_text("import serve\nserve.nothing\nserve._serve\n")
+
+    def check(file):
+        command = [sys.executable, "-m", "mypy", "--strict", file]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
+
+    assert "Success" in check("right.py")
+    assert 'wrong.py:2: error: Module has no attribute "nothing"' in (wrong := check("wrong.py"))
+    assert 'wrong.py:3: error: Module has no attribute "_serve"' in wrong
 
 
 def test_another_environments_python_cannot_be_named(tmp_path):
