@@ -81,7 +81,7 @@ test-python-%:
 		$$venv/bin/python -m pytest -n $(JOBS) tests/wheel tests/wsgi tests/process tests/examples $(ARGS)
 
 wheel: check-python $(VENV_MADE) ## build the wheel, and the sdist: target/wheels
-	$(PIP_INSTALL) 'maturin>=1.9.4,<2'
+	$(PIP_INSTALL) maturin
 	$(VENV)/bin/maturin build --release --sdist --out $(TARGET)/wheels --interpreter $(PYO3_PYTHON)
 
 test-wheel-again: wheel ## build the wheel again, in another folder: it must be the same
@@ -101,7 +101,7 @@ CONTAINER_PYTHON ?= python3.11
 test-container: $(VENV)/has-tests ## the Dockerfile's image, run by podman: needs root, debootstrap
 	@command -v podman debootstrap >/dev/null \
 		|| { echo 'make test-container needs podman and debootstrap' >&2; exit 1; }
-	$(PIP_INSTALL) 'maturin>=1.9.4,<2'
+	$(PIP_INSTALL) maturin
 	rm -rf $(TARGET)/container
 	PYO3_PYTHON=$(CONTAINER_PYTHON) $(VENV)/bin/maturin build --release \
 		--out $(TARGET)/container --interpreter $(CONTAINER_PYTHON)
@@ -143,7 +143,7 @@ fuzz: ## fuzz the HTTP parser for FUZZ_SECONDS
 		-- -max_total_time=$(FUZZ_SECONDS)
 
 docs: $(VENV_MADE) ## the documentation as a site: target/site
-	$(PIP_INSTALL) 'mkdocs>=1.6,<2'
+	$(PIP_INSTALL) mkdocs
 	$(VENV)/bin/mkdocs build --quiet --strict --site-dir $(TARGET)/site
 
 clean: ## remove what was built, and what was installed
@@ -177,7 +177,8 @@ check-python:
 # One .venv for all. The stamp is named after the interpreter, so that another
 # PYTHON makes another .venv; --clear takes the other stamps with it.
 VENV_MADE := $(VENV)/made-by$(subst /,-,$(PYO3_PYTHON))
-PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	--constraint $(CURDIR)/tests/constraints.txt
 
 $(VENV_MADE): | check-python
 	$(PYO3_PYTHON) -m venv --clear $(VENV)
@@ -187,7 +188,7 @@ $(VENV)/has-example: examples/flask_distance/requirements.txt $(VENV_MADE)
 	$(PIP_INSTALL) -r $<
 	touch $@
 
-$(VENV)/has-tests: tests/requirements.txt $(wildcard examples/*/requirements.txt) $(VENV_MADE)
+$(VENV)/has-tests: tests/requirements.txt tests/constraints.txt $(wildcard examples/*/requirements.txt) $(VENV_MADE)
 	$(PIP_INSTALL) -r $<
 	touch $@
 
