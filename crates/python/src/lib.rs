@@ -33,4 +33,5 @@ pub use hooks::{Hooks, Moment};
 pub use interpreter::{Home, Interpreter};
 pub use process::{
     Preloaded, before_fork, forked_child, forked_parent, guard, prepare_worker, set_environment,
+    threads_run,
 };
