@@ -8,6 +8,8 @@ CARGO ?= cargo
 JOBS ?= 2
 # Which Pythons `make test-pythons` installs the wheel in.
 PYTHONS ?= $(wildcard /usr/bin/python3 $(HOME)/.pyenv/versions/3.1[0-9].*/bin/python)
+# What it installs: this folder, or a wheel or sdist that `make wheel` has built.
+PACKAGE ?= .
 # How long `make fuzz` lasts, in seconds.
 FUZZ_SECONDS ?= 60
 # More flags for what `make run` or `make test-python` starts.
@@ -26,7 +28,7 @@ BENCH_VENV := $(CURDIR)/.venv-bench
 # entering .venv would rebuild everything, and .venv be made from itself.
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
-.PHONY: build run test soak bench bench-workers bench-instructions bench-footprint
+.PHONY: build run test soak bench bench-workers bench-instructions bench-footprint bench-wheel
 .PHONY: lint arch gen fuzz docs wheel clean help
 .PHONY: test-wheel-again test-pythons test-container
 .PHONY: debug test-rust test-python pages check-gen check-python
@@ -61,6 +63,11 @@ soak: build $(VENV)/has-tests ## a crowd, and minutes of mixed load that may lea
 	cd tests && VIRTUAL_ENV=$(VENV) SERVE_BIN=$(TARGET)/release/serve \
 		$(VENV)/bin/python -m soak $(ARGS)
 
+bench-wheel: build wheel $(BENCH_VENV)/has-peers ## the same with the wheel, beside the binary
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-index \
+		--force-reinstall --no-deps --find-links $(TARGET)/wheels serve
+	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.instructions --wheel
+
 # nextest runs no documentation tests.
 test-rust: check-python ## the Rust tests
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
@@ -80,13 +87,13 @@ test-pythons: $(addprefix test-python-,$(subst /,-,$(PYTHONS))) ## pip install, 
 test-python-%:
 	set -x; venv=$(TARGET)/pythons/$*; \
 	$(subst -,/,$*) -m venv --clear $$venv; \
-	$$venv/bin/python -m pip install --quiet --disable-pip-version-check \
-		--config-settings=build-args='--profile dev' . -r tests/requirements.txt; \
+	CARGO_TARGET_DIR=$(TARGET) $$venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--config-settings=build-args='--profile dev' $(PACKAGE) -r tests/requirements.txt; \
 	VIRTUAL_ENV=$$venv SERVE_BIN=$$venv/bin/serve \
 		$$venv/bin/python -m pytest -n $(JOBS) tests/wheel tests/wsgi tests/process tests/examples $(ARGS)
 
 wheel: check-python $(VENV_MADE) ## build the wheel, and the sdist: target/wheels
-	$(PIP_INSTALL) 'maturin>=1.9.4,<2'
+	$(PIP_INSTALL) maturin
 	$(VENV)/bin/maturin build --release --sdist --out $(TARGET)/wheels --interpreter $(PYO3_PYTHON)
 
 test-wheel-again: wheel ## build the wheel again, in another folder: it must be the same
@@ -106,7 +113,7 @@ CONTAINER_PYTHON ?= python3.11
 test-container: $(VENV)/has-tests ## the Dockerfile's image, run by podman: needs root, debootstrap
 	@command -v podman debootstrap >/dev/null \
 		|| { echo 'make test-container needs podman and debootstrap' >&2; exit 1; }
-	$(PIP_INSTALL) 'maturin>=1.9.4,<2'
+	$(PIP_INSTALL) maturin
 	rm -rf $(TARGET)/container
 	PYO3_PYTHON=$(CONTAINER_PYTHON) $(VENV)/bin/maturin build --release \
 		--out $(TARGET)/container --interpreter $(CONTAINER_PYTHON)
@@ -148,7 +155,7 @@ fuzz: ## fuzz the HTTP parser for FUZZ_SECONDS
 		-- -max_total_time=$(FUZZ_SECONDS)
 
 docs: $(VENV_MADE) ## the documentation as a site: target/site
-	$(PIP_INSTALL) 'mkdocs>=1.6,<2'
+	$(PIP_INSTALL) mkdocs
 	$(VENV)/bin/mkdocs build --quiet --strict --site-dir $(TARGET)/site
 
 clean: ## remove what was built, and what was installed
@@ -182,7 +189,8 @@ check-python:
 # One .venv for all. The stamp is named after the interpreter, so that another
 # PYTHON makes another .venv; --clear takes the other stamps with it.
 VENV_MADE := $(VENV)/made-by$(subst /,-,$(PYO3_PYTHON))
-PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	--constraint $(CURDIR)/tests/constraints.txt
 
 $(VENV_MADE): | check-python
 	$(PYO3_PYTHON) -m venv --clear $(VENV)
@@ -192,7 +200,7 @@ $(VENV)/has-example: examples/flask_distance/requirements.txt $(VENV_MADE)
 	$(PIP_INSTALL) -r $<
 	touch $@
 
-$(VENV)/has-tests: tests/requirements.txt $(wildcard examples/*/requirements.txt) $(VENV_MADE)
+$(VENV)/has-tests: tests/requirements.txt tests/constraints.txt $(wildcard examples/*/requirements.txt) $(VENV_MADE)
 	$(PIP_INSTALL) -r $<
 	touch $@
 

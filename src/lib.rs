@@ -37,18 +37,30 @@ use crate::invocation::Invocation;
 /// the command's name. `python` is the interpreter that this process runs in, if
 /// it does; it must have one thread and have run nothing of the application.
 ///
-/// Returns in the master and, as they are its forks, in molds and workers.
+/// Returns in the master and, as they are its forks, in molds and workers; but
+/// not in a worker that leaves threads behind in an interpreter that is not ours.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, python: Option<Python<'_>>) -> i32 {
     let invocation = match Invocation::read(arguments) {
         Ok(invocation) => invocation,
         Err(error) => return refuse(&error),
     };
-    match &invocation.action {
+    let code = match &invocation.action {
         Action::Show(text) => say(text),
         Action::CheckConfig => check::config(&invocation),
         Action::PrintConfig => check::print(&invocation),
         Action::Run => supervise(&invocation, python),
+    };
+    if python.is_some() && serve_python::threads_run() {
+        leave(code);
     }
+    code
+}
+
+/// The end of a worker whose threads are in the application: the interpreter
+/// that has called us would wait for them.
+#[expect(clippy::exit, reason = "going back would be waiting")]
+fn leave(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 fn supervise(invocation: &Invocation, python: Option<Python<'_>>) -> i32 {

@@ -30,10 +30,15 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 def main():
     parser = argparse.ArgumentParser(prog="make bench-instructions")
     parser.add_argument("--renew", action="store_true", help="make what is counted the budget")
+    parser.add_argument(
+        "--wheel", action="store_true", help="compare with the wheel that is installed beside"
+    )
     options = parser.parse_args()
     if not shutil.which("valgrind"):
         return print("skipped: there is no valgrind to count instructions with")
-    counted = (total(2 * REQUESTS) - total(REQUESTS)) / REQUESTS
+    counted = of_a_request(BINARY)
+    if options.wheel:
+        sys.exit(comparison(counted, of_a_request(sys.executable, "-m", "serve")))
     budgets = json.loads(BUDGET.read_text()) if BUDGET.exists() else {}
     if options.renew:
         BUDGET.write_text(json.dumps({**budgets, key(): round(counted)}, indent=1) + "\n")
@@ -51,6 +56,17 @@ def verdict(counted, budget):
     return print(said)
 
 
+def comparison(binary, wheel):
+    """What is wrong with the wheel, or None after saying what is right."""
+    change = wheel / binary - 1
+    said = f"binary {binary:,.0f}, wheel {wheel:,.0f} instructions a request: {change:+.1%}"
+    return f"{said}: too many" if change > TOLERANCE else print(said)
+
+
+def of_a_request(*serve):
+    return (total(serve, 2 * REQUESTS) - total(serve, REQUESTS)) / REQUESTS
+
+
 def key():
     """What the count depends on besides our code."""
     rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True)
@@ -65,12 +81,12 @@ def key():
     )
 
 
-def total(requests):
+def total(serve, requests):
     """Instructions of the worker's main thread, start-up included."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as door:
         options = f"--workers 1 --timeout 0 --boot-timeout {PATIENCE} --bind fd://{door.fileno()}"
         command = ["valgrind", "--tool=callgrind", "--separate-threads=yes"]
-        command += [f"--callgrind-out-file={folder}/%p", BINARY, *options.split(), "bare:hello"]
+        command += [f"--callgrind-out-file={folder}/%p", *serve, *options.split(), "bare:hello"]
         process = subprocess.Popen(
             command,
             cwd=APPS,

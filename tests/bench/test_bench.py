@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import publish, results, workers, wrk
+from bench import instructions, publish, results, workers, wrk
 from bench.measure import Sample
 from bench.servers import SERVERS
 from bench.workloads import WORKLOADS
@@ -86,3 +86,9 @@ def test_servers_for_a_crowd_are_compared_with_each_other():
         names = {server.name for server in SERVERS if server.does(workload)}
         assert ("serve-threads-1000" in names) == workload.crowd
         assert ("serve-sync" in names) == (not workload.crowd)
+
+
+def test_a_wheel_that_needs_more_than_three_percent_more_is_wrong(capsys):
+    assert instructions.comparison(20_000, 20_601).endswith("+3.0%: too many")
+    assert instructions.comparison(20_000, 20_599) is None
+    assert capsys.readouterr().out.startswith("binary 20,000, wheel 20,599 instructions")

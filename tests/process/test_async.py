@@ -11,7 +11,7 @@ import threading
 from contextlib import ExitStack
 
 import pytest
-from harness import read_all, run, wait_until
+from harness import embedded, read_all, run, wait_until
 from load import Load
 from servers import WHO
 
@@ -568,6 +568,7 @@ def bare(tmp_path_factory):
     return path
 
 
+@embedded
 @pytest.mark.parametrize("command", [[], ["--check-config"]], ids=["", "check"])
 def test_gevent_is_asked_for_where_it_is_missing(tmp_path, bare, command):
     (tmp_path / "main.py").write_text("def app(environ, start_response): pass\n")
@@ -579,6 +580,7 @@ def test_gevent_is_asked_for_where_it_is_missing(tmp_path, bare, command):
     assert "Traceback" not in errors
 
 
+@embedded
 def test_without_gevent_async_means_threads(serve, bare):
     app = """
         import threading

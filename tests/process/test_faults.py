@@ -48,23 +48,65 @@ def test_the_line_about_a_kill_says_what_is_known_of_the_worker(serve, path):
         )
 
 
-def oom_counter():
-    """The file that the kernel counts this process's cgroup's out-of-memory kills in, or None."""
+def cgroup_file(controller, name, unified):
+    """A file of this process's cgroup, by its name in version 1 or else in 2; or None."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        name = {"memory": f"memory{path}/memory.oom_control", "": f"{path}/memory.events"}
-        counter = Path("/sys/fs/cgroup", name.get(controllers, "").lstrip("/"))
-        if counter.is_file() and "oom_kill " in counter.read_text():
-            return counter
+        names = {"": f"{path}/{unified}"}
+        for one in controllers.split(","):
+            # cpu and cpuacct are usually mounted as one, to which a link leads.
+            names[one] = f"{one}{path}/{name}"
+        file = Path("/sys/fs/cgroup", names.get(controller if controllers else "", "?").lstrip("/"))
+        if file.is_file():
+            return file
     return None
 
 
+def oom_counter():
+    """The file that the kernel counts this process's cgroup's out-of-memory kills in, or None."""
+    counter = cgroup_file("memory", "memory.oom_control", "memory.events")
+    return counter if counter and "oom_kill " in counter.read_text() else None
+
+
+#: Files of its own over those of the system, for a command: root's, or in a namespace of users.
+COVER = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
+
+
 def may_cover_files():
-    command = ["unshare", "--mount", "mount", "--bind", "/dev/null", str(oom_counter())]
+    command = [*COVER, "mount", "--bind", "/dev/null", "/proc/self/limits"]
     try:
         return subprocess.run(command, capture_output=True).returncode == 0
     except FileNotFoundError:
         return False
+
+
+def limits(cores, mebibytes):
+    """The files that a container platform limits a cgroup by, and their content; None: none."""
+    files = {
+        cgroup_file("cpu", "cpu.cfs_quota_us", "cpu.max"): f"{cores}00000 100000\n",
+        cgroup_file("memory", "memory.limit_in_bytes", "memory.max"): f"{mebibytes << 20}\n",
+    }
+    return None if None in files else files
+
+
+@pytest.mark.skipif(not limits(1, 1), reason="no cgroup limits processors and memory here")
+@pytest.mark.skipif(not may_cover_files(), reason="unshare --mount is not permitted")
+@pytest.mark.parametrize(
+    ("cores", "mebibytes", "expected"),
+    [
+        (1, 256, r"workers=3: 2 x 1 core.* \+ 1 \(cgroup quota 1\.0 CPU"),
+        (2, 128, r"workers=2: .*one for every 64 MiB of the cgroup's 128 MiB"),
+    ],
+)
+def test_the_number_of_workers_is_that_of_the_cgroup(serve, cores, mebibytes, expected):
+    """What a platform limits is covered by files of the test."""
+    server = serve(WHO, start=False, workers=None)
+    covered = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift'
+    command = [*COVER, "sh", "-c", f'{covered}; exec "$@"', "sh"]
+    for number, (file, text) in enumerate(limits(cores, mebibytes).items()):
+        command += [str(server.write(f"limit-{number}", text)), str(file)]
+    server.arguments = [*command, "--", *server.arguments]
+    server.launch().log.wait(expected)
 
 
 @pytest.mark.skipif(not oom_counter(), reason="no cgroup counts out-of-memory kills here")
@@ -74,7 +116,7 @@ def test_memory_is_blamed_only_if_the_kernel_counted_a_kill(serve):
     server = serve(WHO, start=False)
     counter = server.write("counter", "oom_kill 4\n")
     covered = 'mount --bind counter "$0" && exec "$@"'
-    cover = ["unshare", "--mount", "sh", "-c", covered, str(oom_counter())]
+    cover = [*COVER, "sh", "-c", covered, str(oom_counter())]
     server.arguments = [*cover, *server.arguments]
     server.start()
     others = r"nor by the kernel for want of memory \(the cgroup's oom_kill counter did not rise\)"
@@ -363,7 +405,7 @@ PARENT = """
         return [body]
 """
 
-UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc"]
+UNSHARE = [*COVER, "--pid", "--fork", "--mount-proc"]
 
 
 def may_unshare():

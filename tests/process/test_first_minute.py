@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from harness import BINARY, PATIENCE, run
+from harness import BINARY, PATIENCE, embedded, run
 
 APP = """
 def app(environ, start_response):
@@ -173,6 +173,7 @@ def test_an_active_environment_without_the_package_is_named(place):
     assert line.endswith(f"; install it into the virtual environment {sys.prefix}")
 
 
+@embedded
 def test_without_an_environment_one_is_asked_for(place):
     env = {"VIRTUAL_ENV": ""}
     line = answer(place, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3, env=env)

@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from harness import BINARY, Server, is_script
+from harness import BINARY, CLASSES, ROOT, Server, is_script
 
 pytestmark = pytest.mark.skipif(not is_script(BINARY), reason="no wheel is installed")
 
@@ -18,6 +18,25 @@ APP = """
         same = environ["serve.RequestTimeout"] is serve.RequestTimeout
         return [f"{serve.__version__} {same} {sys.executable}".encode()]
 """
+
+
+EXAMPLES = {
+    "flask_distance": ("main:app", "/distance?base=seoul&target=tokyo", b'"km":'),
+    "django_site": ("main:application", "/", b"Hello from Django"),
+}
+
+
+@pytest.mark.parametrize("klass", CLASSES)
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_flask_and_django_say_hello(example, klass):
+    spec, path, expected = EXAMPLES[example]
+    folder = ROOT / "examples" / example
+    with Server(None, *CLASSES[klass], cwd=folder, spec=spec, workers=2) as server:
+        for _ in range(3):
+            status, _, body = server.get(path)
+            assert (status, expected in body) == (200, True), body
+        assert server.log.count("no gevent|falls back|warning:") == 0
+        assert server.stop() == 0
 
 
 def test_the_application_finds_the_package():
@@ -44,7 +63,24 @@ def test_the_package_offers_what_it_says():
 def test_only_what_is_imported_is_installed():
     names = {Path(file).name for file in metadata.files("serve") if "serve/" in str(file)}
     ours = {name for name in names if not name.startswith("_serve.cpython") and "pyc" not in name}
-    assert ours == {"__init__.py", "__main__.py", "_serve.pyi", "py.typed"}
+    assert ours == {"__init__.py", "__init__.pyi", "__main__.py", "_serve.pyi", "py.typed"}
+
+
+def test_a_type_checker_knows_what_the_package_offers(tmp_path):
+    (tmp_path / "right.py").write_text(
+        "import serve\n"
+        "def end(error: serve.RequestTimeout) -> str:\n"
+        "    return serve.__version__ + str(error.args)\n"
+    )
+    (tmp_path / "wrong.py").write_text("import serve\nserve.nothing\nserve._serve\n")
+
+    def check(file):
+        command = [sys.executable, "-m", "mypy", "--strict", file]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
+
+    assert "Success" in check("right.py")
+    assert 'wrong.py:2: error: Module has no attribute "nothing"' in (wrong := check("wrong.py"))
+    assert 'wrong.py:3: error: Module has no attribute "_serve"' in wrong
 
 
 def test_another_environments_python_cannot_be_named(tmp_path):

@@ -36,4 +36,5 @@ pub use interpreter::{Home, Interpreter};
 pub use logging::{LogConfig, configure_logging};
 pub use process::{
     Preloaded, before_fork, forked_child, forked_parent, guard, prepare_worker, set_environment,
+    threads_run,
 };

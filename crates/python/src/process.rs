@@ -79,9 +79,14 @@ pub(crate) fn keep_running() {
     RUNNING.store(true, Ordering::SeqCst);
 }
 
+/// Whether the interpreter must not be finalised, nor waited for.
+pub fn threads_run() -> bool {
+    RUNNING.load(Ordering::SeqCst)
+}
+
 /// What can be done in place of finalising: `atexit` and the streams.
 pub(crate) fn end_running(py: Python<'_>) -> Option<PyResult<()>> {
-    RUNNING.load(Ordering::SeqCst).then(|| {
+    threads_run().then(|| {
         let module = built_in(py, "_process")
             .map_err(|refusal| pyo3::exceptions::PyRuntimeError::new_err(refusal.message))?;
         module.getattr("end_beside_threads")?.call0().map(drop)
