@@ -66,7 +66,7 @@ pub(crate) struct Core {
     spool_failed: Option<Instant>,
 }
 
-/// Connections whose writes wait for others.
+/// Connections with pieces of streams that wait for the next ones.
 pub(crate) struct Deferred {
     pub(crate) keys: Vec<usize>,
     /// Since when the first of them waits.

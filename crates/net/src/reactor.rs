@@ -11,6 +11,7 @@
 //! Belongs to one thread; create it after the fork, since an epoll descriptor
 //! is shared with a child.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -63,8 +64,9 @@ pub struct Reactor {
     fd: RawFd,
     /// Whether other threads pull the requests: none of them is a reason to turn.
     pub(crate) pulled: bool,
-    /// Events taken and not yet worked on, the last first.
-    pending: Vec<Pending>,
+    /// Events taken and not yet worked on. In their order: whoever is served first
+    /// in one turn asks first for the next, and would be the last one then.
+    pending: VecDeque<Pending>,
     conns: Slab<Conn>,
     serial: u32,
     doors: Vec<Door>,
@@ -140,7 +142,7 @@ impl Reactor {
             sleeper: Some(Sleeper::new(poll)),
             sleep: Sleep::No,
             pulled: false,
-            pending: Vec::with_capacity(EVENTS),
+            pending: VecDeque::with_capacity(EVENTS),
             conns: Slab::new(),
             serial: 0,
             doors,
@@ -211,7 +213,7 @@ impl Reactor {
         for _ in 0..3 {
             self.source = self.source.after();
             let found = match self.source {
-                Source::Own => match self.pending.pop() {
+                Source::Own => match self.pending.pop_front() {
                     Some(event) => {
                         self.event(event);
                         return true;
@@ -234,7 +236,7 @@ impl Reactor {
     /// stay for the next `next`, new connections in the kernel's queue.
     pub fn settle(&mut self) {
         self.expire();
-        while let Some(event) = self.pending.pop() {
+        while let Some(event) = self.pending.pop_front() {
             self.event(event);
         }
         self.flush_deferred();
@@ -339,8 +341,7 @@ impl Reactor {
         body: &[u8],
     ) -> Result<(), Error> {
         self.release(id);
-        let crowded = self.is_crowded();
-        self.with(id, Ok(()), |conn, core| conn.respond(core, response, body, crowded))
+        self.with(id, Ok(()), |conn, core| conn.respond(core, response, body))
     }
 
     /// Ends an exchange that cannot be answered properly: `status` and `message`

@@ -27,7 +27,7 @@ const ENOUGH: usize = 32 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
     Now,
-    /// Together with what else will be written soon.
+    /// Together with the next pieces.
     Later,
 }
 
@@ -44,31 +44,18 @@ impl Conn {
         first: &[u8],
     ) -> Result<Sent, serve_http::Error> {
         self.sent = Some(core.now);
-        self.open(core, response, size, first, When::Now)
-    }
-
-    fn open(
-        &mut self,
-        core: &mut Core,
-        response: &Response,
-        size: Size,
-        first: &[u8],
-        when: When,
-    ) -> Result<Sent, serve_http::Error> {
         let mut head = std::mem::take(&mut core.outbox);
         head.clear();
         let begun = self.start(core, response, size, &mut head).and_then(|()| {
             let wire = self.http.send_data(first.len() as u64, &mut head)?;
-            self.put_piece(core, &mut head, taken(first, wire.take), wire.suffix, when);
+            self.put_piece(core, &mut head, taken(first, wire.take), wire.suffix, When::Now);
             Ok(self.room(core))
         });
         core.outbox = head;
         begun
     }
 
-    /// A whole response; if the application's is invalid, the server's own. In a
-    /// crowd it may wait for others, if the application was quick about it: the
-    /// next request will be, too.
+    /// A whole response; if the application's is invalid, the server's own.
     ///
     /// # Errors
     /// Those of [`Conn::begin`] and [`Conn::finish`].
@@ -77,13 +64,8 @@ impl Conn {
         core: &mut Core,
         response: &Response,
         body: &[u8],
-        crowded: bool,
     ) -> Result<(), serve_http::Error> {
-        let when = match self.record.ran_for(core.now) {
-            Some(time) if crowded && time < core.deferred.limit => When::Later,
-            _ => When::Now,
-        };
-        match self.open(core, response, Size::Known(body.len() as u64), body, when) {
+        match self.begin(core, response, Size::Known(body.len() as u64), body) {
             Ok(Sent::Gone) => Ok(()),
             Ok(Sent::Taken | Sent::Full) => self.finish(core),
             Err(error) => {
@@ -330,7 +312,7 @@ impl Conn {
         }
     }
 
-    /// What waited for others is written; then the client's next request may be
+    /// The pieces that wait are written; then the client's next request may be
     /// here already.
     pub(crate) fn flush_deferred(&mut self, core: &mut Core) {
         self.flush(core);

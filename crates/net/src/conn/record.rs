@@ -4,7 +4,7 @@
 //! none, unless it was answered.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serve_http::Response;
 
@@ -71,11 +71,6 @@ impl Record {
 
     pub(super) fn run(&mut self, now: Instant) {
         self.run = Some(now);
-    }
-
-    /// How long the application has had it.
-    pub(super) fn ran_for(&self, now: Instant) -> Option<Duration> {
-        self.run.map(|run| now.saturating_duration_since(run))
     }
 }
 

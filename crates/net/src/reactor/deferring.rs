@@ -1,15 +1,15 @@
-//! Deferred sends: what is written for one client may wait for what is written
-//! for others.
+//! Deferred sends: the pieces of a stream that come one right after another are
+//! written together.
 //!
-//! A client that sleeps is woken by each write, on a processor that another
-//! request could have had, and whose caches it needs. With several requests at
-//! hand it costs less to answer all of them and to write then. A stream of many
-//! small pieces is the same, with one client.
+//! To write costs ten times what a small piece costs to make, and each write wakes
+//! a client that has to wait for the next one anyway.
 //!
 //! Rules: nothing waits longer than the driver has allowed, as far as the reactor
 //! is called meanwhile; when it is not, because the application keeps the thread,
-//! another one must call [`Reactor::settle`]. Nothing waits when there is nothing
-//! else to do, or when the application takes its time anyway.
+//! another one must call [`Reactor::settle`].
+//!
+//! Whole answers are not deferred until the others of a turn are there, too: that
+//! was tried, and cost more than it saved (docs/performance.md).
 
 use std::time::Duration;
 
@@ -17,14 +17,9 @@ use super::Reactor;
 use crate::conn::Conn;
 
 impl Reactor {
-    /// Allows sends to be deferred for so long.
+    /// Allows the pieces of a stream to be deferred for so long.
     pub fn defer(&mut self, limit: Duration) {
         self.core.deferred.limit = limit;
-    }
-
-    /// Whether there are more requests at hand, or may be.
-    pub(super) fn is_crowded(&self) -> bool {
-        !self.core.ready.is_empty() || !self.pending.is_empty()
     }
 
     /// Writes what has waited long enough.

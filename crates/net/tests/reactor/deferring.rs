@@ -1,5 +1,4 @@
-//! Sends that wait for others: together, never too long, and never when there is
-//! nothing to wait for.
+//! Pieces of a stream that wait for the next ones: together, and never too long.
 
 use std::time::Duration;
 
@@ -74,26 +73,29 @@ fn much_for_one_client_waits_for_nothing() {
     assert!(client.input.len() > 32_000, "only {} bytes", client.input.len());
 }
 
-/// Each answer in a crowd waits for the last one, and then all of them go.
 #[test]
-fn answers_of_a_turn_go_together_and_nobody_waits_for_another_turn() {
-    let mut rig = rig(LONG, |reactor, exchange| ok(reactor, exchange.id, b"here"));
+fn the_end_of_a_stream_waits_for_nobody() {
+    let mut rig = rig(LONG, |reactor, exchange| {
+        stream(reactor, &exchange, 3);
+        reactor.finish(exchange.id).unwrap();
+    });
     let mut clients: Vec<_> = (0..8).map(|_| rig.connect()).collect();
-    for round in 0..3 {
-        for client in &mut clients {
-            client.send([get("/"), get("/")].concat());
-        }
-        for client in &mut clients {
-            for _ in 0..2 {
-                assert_eq!(rig.answer(client).body, b"here", "round {round}");
-            }
+    for client in &mut clients {
+        client.send(get("/").repeat(2));
+    }
+    for client in &mut clients {
+        for _ in 0..2 {
+            assert_eq!(rig.answer(client).body, b"first more more more");
         }
     }
 }
 
 #[test]
-fn a_client_that_goes_while_its_answer_waits_harms_nobody() {
-    let mut rig = rig(LONG, |reactor, exchange| ok(reactor, exchange.id, &noise(2000)));
+fn a_client_that_goes_while_pieces_wait_harms_nobody() {
+    let mut rig = rig(LONG, |reactor, exchange| {
+        stream(reactor, &exchange, 300);
+        reactor.finish(exchange.id).unwrap();
+    });
     let mut clients: Vec<_> = (0..8).map(|_| rig.connect()).collect();
     for client in &mut clients {
         client.send(get("/").repeat(3));
@@ -101,7 +103,7 @@ fn a_client_that_goes_while_its_answer_waits_harms_nobody() {
     clients.pop().unwrap().reset();
     for client in &mut clients {
         for _ in 0..3 {
-            assert_eq!(rig.answer(client).body.len(), 2000);
+            assert_eq!(rig.answer(client).body.len(), 5 + 300 * 5);
         }
     }
     clients.clear();

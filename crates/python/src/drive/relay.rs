@@ -24,6 +24,8 @@ use crate::alarm::Alarm;
 const TICK: Duration = Duration::from_millis(1);
 /// How often it looks while all requests are quick; Go's sysmon has the same.
 const LONG_TICK: Duration = Duration::from_millis(10);
+/// A request that takes so long is slow. A collection of garbage is over before.
+const SLOW: Duration = Duration::from_millis(5);
 /// Looks without a slow request after which the ticks become longer.
 const QUIET: u32 = 50;
 
@@ -112,11 +114,14 @@ impl Relay<'_, '_> {
                     pace.rest();
                 }
                 Look::Running(running, since) => {
-                    (idle, pace) = (0, Pace::new());
+                    idle = 0;
                     if running.number != known.number {
                         known = Known::new(running.number, since);
                     }
                     self.attend(&running, &mut known);
+                    if since.elapsed() >= SLOW {
+                        pace = Pace::new();
+                    }
                 }
             }
         }
