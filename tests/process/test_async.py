@@ -492,12 +492,14 @@ def test_a_stop_waits_for_requests_in_flight(gevent):
         server.out.wait("^waiting 1$")
         ask(second, "/wait")
         server.out.wait("^waiting 2$")
-        server.signal(signal.SIGTERM)
-        server.log.wait("stopping")
-        # Still accepted: it is in the queue before the workers look at it for the last time.
-        with ExitStack() as stack:
-            opener = stack.enter_context(server.connect())
+        # In the queue before the worker looks at it for the last time, and so still accepted.
+        (worker,) = server.worker_pids()
+        os.kill(worker, signal.SIGSTOP)
+        with server.connect() as opener:
             ask(opener, "/open")
+            server.signal(signal.SIGTERM)
+            server.log.wait("stopping")
+            os.kill(worker, signal.SIGCONT)
             assert answered(waiting) == answered(second) == (200, b"waited")
     assert server.wait() == 0
 

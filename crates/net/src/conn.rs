@@ -113,6 +113,8 @@ pub(crate) struct Conn {
     out: Out,
     /// When the application last sent a piece of the body.
     sent: Option<Instant>,
+    /// Bytes of the body that are deferred.
+    held: u64,
     deadline: Deadline,
 }
 
@@ -149,6 +151,7 @@ impl Conn {
             spool: Spool::default(),
             out: Out::default(),
             sent: None,
+            held: 0,
             deadline: Deadline::default(),
         }
     }

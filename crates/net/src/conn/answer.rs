@@ -270,6 +270,7 @@ impl Conn {
             if self.out.is_empty() {
                 core.deferred.add(self.key, core.now);
             }
+            self.held += data.len() as u64;
             self.out.keep(&[prefix, data, suffix], 0);
         } else if data.len() <= JOINED {
             prefix.extend_from_slice(data);
@@ -324,6 +325,9 @@ impl Conn {
             return;
         }
         let flushed = self.out.flush(&self.stream);
+        if !matches!(flushed, Ok(Flushed::Gone)) {
+            self.held = 0;
+        }
         self.flushed(core, flushed);
     }
 

@@ -125,7 +125,7 @@ impl Conn {
             head: self.http.head(),
             clock: &core.clock,
             status,
-            bytes: self.http.sent_body(),
+            bytes: self.http.sent_body().saturating_sub(self.held),
             duration,
             queued: record.whole.map(|whole| until(whole, record.run.unwrap_or(end))),
             app: record.run.map(|run| until(run, end)),
