@@ -5,6 +5,10 @@ profiler find what they expect.
 import sys
 import threading
 
+#: So many threads may all compute at once, and yet each gets its turn soon. More of them
+#: would do little but take turns: 32 computed half as much as with Python's own interval.
+FEW = 8
+
 #: What sys.setswitchinterval() had last, unless the application has changed it since.
 interval = 0.005
 
@@ -32,5 +36,5 @@ def adapt(count):
     """
     global interval
     if sys.getswitchinterval() == interval:
-        sys.setswitchinterval(0.0005 if count <= 64 else 0.005 if count <= 300 else 0.05)
+        sys.setswitchinterval(0.0005 if count <= FEW else 0.005 if count <= 300 else 0.05)
         interval = sys.getswitchinterval()
