@@ -109,6 +109,17 @@ def test_the_switch_interval_suits_few_threads_unless_the_application_chose(serv
     assert float(serve(chosen, *THREADS, 4).get("/interval")[2]) == 0.002
 
 
+def test_the_switch_interval_is_pythons_own_once_nine_threads_were_needed(serve):
+    server = serve(APP, *THREADS, 16)
+    together(8, lambda _: server.get("/together"))
+    assert float(server.get("/interval")[2]) == 0.0005
+    with server.connect() as ninth:
+        ninth.sendall(b"GET /begun?2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.out.wait("^begun$")
+        together(8, lambda _: server.get("/together"))
+    assert float(server.get("/interval")[2]) == 0.005
+
+
 def test_a_stack_has_the_size_that_was_asked_for(serve):
     server = serve(APP, *THREADS, 4, "--thread-stack-size", "512M")
     (pid,) = server.worker_pids()
