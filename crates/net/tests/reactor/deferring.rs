@@ -16,6 +16,17 @@ fn rig(limit: Duration, act: impl FnMut(&mut Reactor, Exchange) + 'static) -> Ri
     rig
 }
 
+/// A client and its request, which the application has.
+fn running(limit: Duration) -> (Rig, Client, Exchange) {
+    let (held, act) = hold();
+    let mut rig = rig(limit, act);
+    let mut client = rig.connect();
+    client.send(get("/"));
+    rig.until("it runs", |_| held.borrow().len() == 1);
+    let exchange = held.borrow_mut().pop_front().unwrap();
+    (rig, client, exchange)
+}
+
 /// Begins a stream and sends `pieces` more.
 fn stream(reactor: &mut Reactor, exchange: &Exchange, pieces: usize) {
     let begun = reactor.begin(exchange.id, &response(), Size::Unknown, b"first");
@@ -27,12 +38,7 @@ fn stream(reactor: &mut Reactor, exchange: &Exchange, pieces: usize) {
 
 #[test]
 fn a_stream_is_not_held_back_before_its_second_piece() {
-    let (held, act) = hold();
-    let mut rig = rig(LONG, act);
-    let mut client = rig.connect();
-    client.send(get("/"));
-    rig.until("it runs", |_| held.borrow().len() == 1);
-    let exchange = held.borrow_mut().pop_front().unwrap();
+    let (mut rig, mut client, exchange) = running(LONG);
     stream(&mut rig.reactor(), &exchange, 3);
     client.step();
     assert!(client.input.ends_with(b"first\r\n"), "{}", client.text());
@@ -46,12 +52,7 @@ fn a_stream_is_not_held_back_before_its_second_piece() {
 
 #[test]
 fn what_waited_long_enough_goes_with_the_next_piece() {
-    let (held, act) = hold();
-    let mut rig = rig(Duration::from_nanos(1), act);
-    let mut client = rig.connect();
-    client.send(get("/"));
-    rig.until("it runs", |_| held.borrow().len() == 1);
-    let exchange = held.borrow_mut().pop_front().unwrap();
+    let (rig, mut client, exchange) = running(Duration::from_nanos(1));
     stream(&mut rig.reactor(), &exchange, 3);
     client.step();
     assert_eq!(client.text().matches(" more").count(), 3, "{}", client.text());
@@ -59,12 +60,7 @@ fn what_waited_long_enough_goes_with_the_next_piece() {
 
 #[test]
 fn much_for_one_client_waits_for_nothing() {
-    let (held, act) = hold();
-    let mut rig = rig(LONG, act);
-    let mut client = rig.connect();
-    client.send(get("/"));
-    rig.until("it runs", |_| held.borrow().len() == 1);
-    let exchange = held.borrow_mut().pop_front().unwrap();
+    let (rig, mut client, exchange) = running(LONG);
     stream(&mut rig.reactor(), &exchange, 0);
     for _ in 0..20 {
         assert_eq!(rig.reactor().send(exchange.id, &noise(4000)), Ok(Sent::Taken));
