@@ -185,7 +185,7 @@ def test_a_worker_that_dies_and_a_reload_change_nothing(shared, nobody):
     server = shared(nobody, "--user", "nobody").start()
     (first,) = server.worker_pids()
     os.kill(first, signal.SIGKILL)
-    server.log.wait(r"ready", count=2)
+    server.log.wait(r"ready in=", count=2)
     server.signal(signal.SIGHUP)
     server.log.wait(r"gen=2 serves")
     server.log.wait(r"gen=1 left")

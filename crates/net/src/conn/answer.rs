@@ -145,6 +145,9 @@ impl Conn {
             self.last = Last::Cut;
         } else if !tail.is_empty() {
             self.put(core, &[&tail]);
+        } else if self.held > 0 {
+            // The end of a stream waits for nobody.
+            self.flush(core);
         }
         if self.http.excess() > 0 {
             log::warn!(

@@ -86,6 +86,20 @@ fn the_end_of_a_stream_waits_for_nobody() {
     }
 }
 
+/// Nothing follows the last piece of a body that ends with its connection.
+#[test]
+fn the_log_counts_all_pieces_of_a_stream_that_is_over() {
+    let mut rig = rig(LONG, |reactor, exchange| {
+        stream(reactor, &exchange, 3);
+        reactor.finish(exchange.id).unwrap();
+    });
+    let mut client = rig.connect();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    rig.end(&mut client);
+    assert!(client.input.ends_with(b"first more more more"), "{}", client.text());
+    assert_eq!(rig.log.requests(), ["\"GET / HTTP/1.0\" 200 20"]);
+}
+
 #[test]
 fn a_client_that_goes_while_pieces_wait_harms_nobody() {
     let mut rig = rig(LONG, |reactor, exchange| {
