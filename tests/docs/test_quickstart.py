@@ -20,7 +20,7 @@ def test_what_the_quick_start_says_happens():
         assert "Hello again!" in PAGE and again != FLASK
         server.write("main.py", again)
         server.signal(SIGHUP)
-        server.log.wait("gen=2 serves")
+        server.log.wait("gen=1 left")
         assert server.get()[2] == b"Hello again!\n"
 
         server.write("main.py", again.replace("Flask(__name__)", "Flask(__name__"))
@@ -31,7 +31,7 @@ def test_what_the_quick_start_says_happens():
 
         server.write("main.py", FLASK)
         server.signal(SIGHUP)
-        server.log.wait("gen=4 serves")
+        server.log.wait("gen=2 left")
         assert server.get()[2] == b"Hello, world!\n"
 
 

@@ -5,8 +5,8 @@
 //!
 //! It looks once a tick, and only while there are requests; a request that is
 //! done within a tick never meets it. A thread that wakes costs more than a quick
-//! request, so its ticks become longer for as long as none was slow. It never touches Python, so that no C
-//! code of the application can hold it up.
+//! request, so its ticks become longer for as long as none was slow. It never
+//! touches Python, so that no C code of the application can hold it up.
 //!
 //! Started after the fork, in the worker; ended before the interpreter is.
 
