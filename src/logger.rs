@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use env_logger::{Target, WriteStyle};
-use jiff::Zoned;
 use log::{Level, LevelFilter};
 use nix::unistd::{Gid, Uid, dup2_stderr, dup2_stdout};
 use serde_json::json;
 use serve_config::{LogFile, LogForm, LogLevel, Remark, Settings};
+use serve_net::local_time;
 
 use crate::metrics;
 use crate::privileges::Owner;
@@ -181,7 +181,7 @@ fn line(level: Level, text: &str) -> String {
         return short(level, text);
     }
     let role = ROLE.lock().unwrap_or_else(PoisonError::into_inner);
-    let time = Zoned::now().strftime("%Y-%m-%d %H:%M:%S%.3f %z").to_string();
+    let time = local_time().strftime("%Y-%m-%d %H:%M:%S%.3f %z").to_string();
     format!("{time} {role}[{}] {}: {text}", process::id(), word(level))
 }
 
@@ -196,7 +196,7 @@ fn short(level: Level, text: &str) -> String {
     };
     let word = if level == Level::Info { "" } else { word(level) };
     let colon = if word.is_empty() { "" } else { ": " };
-    let time = Zoned::now().strftime("%H:%M:%S").to_string();
+    let time = local_time().strftime("%H:%M:%S").to_string();
     format!("\x1b[2m{time}\x1b[0m \x1b[{colour}m{word}{colon}{text}\x1b[0m")
 }
 
@@ -207,7 +207,7 @@ pub(crate) fn strong(text: &str) -> String {
 
 fn json(level: Level, text: &str) -> String {
     let role = ROLE.lock().unwrap_or_else(PoisonError::into_inner);
-    let time = Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
+    let time = local_time().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
     let (level, pid) = (word(level), process::id());
     json!({ "time": time, "level": level, "role": *role, "pid": pid, "message": text }).to_string()
 }

@@ -105,6 +105,7 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
     let prepared = furnish(py, &settings).and_then(|()| {
         let driver = engine::prepare(py, &settings)?;
         python_logging::configure(py, &settings, logging, is_first)?;
+        serve_python::prepare_mold(py)?;
         Ok((driver, resolve(py, hooks, &document, &settings)?))
     });
     let (driver, hooks) = match prepared {

@@ -10,10 +10,10 @@ use std::os::unix::net::UnixDatagram;
 use std::process;
 use std::time::{Duration, Instant};
 
-use jiff::Zoned;
 use log::Level;
 use nix::unistd::gethostname;
 use serve_config::Settings;
+use serve_net::local_time;
 
 use self::stream::Stream;
 
@@ -99,7 +99,7 @@ impl Syslog {
 
     fn message(&self, severity: usize, log: &str, text: &str) -> Vec<u8> {
         let Self { host, name, facility, .. } = self;
-        let time = Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.6f%:z");
+        let time = local_time().strftime("%Y-%m-%dT%H:%M:%S%.6f%:z");
         let pid = process::id();
         let priority = facility * 8 + severity;
         let text = format!("<{priority}>1 {time} {host} {name}.{log} {pid} - - {text}");

@@ -2,16 +2,16 @@
 
 Runs in a worker, or in the mold when the application is preloaded. Whatever is
 wrong ends in a Refusal: an exit code and one sentence that says what to do.
+
+What only a refusal or an unusual application needs is imported where it is needed: each such
+module costs the start of a server milliseconds.
 """
 
-import ast
-import difflib
 import enum
 import importlib
-import inspect
 import os
 import sys
-import traceback
+import types
 
 CANNOT_IMPORT = 3
 NOT_AN_APPLICATION = 4
@@ -61,6 +61,8 @@ def path_for_a_module(path, expression):
 
 
 def missing_module(name, missing):
+    import difflib
+
     here = os.getcwd()
     names = [entry for entry in map(module_in, os.scandir(here)) if entry]
     module, _, attribute = missing.rpartition(".")
@@ -140,6 +142,10 @@ def offers(module, module_name):
     return f"; it has {', '.join(names[:5])}: name one, as in {module_name}:{names[0]}{call}"
 
 
+#: CO_COROUTINE, CO_ITERABLE_COROUTINE and CO_ASYNC_GENERATOR of a code object's flags.
+ASYNCHRONOUS = 0x80 | 0x100 | 0x200
+
+
 class Fit(enum.Enum):
     """How a callable can be called."""
 
@@ -151,6 +157,10 @@ class Fit(enum.Enum):
 
 def fit(found):
     """Judged by its parameters; what hides them counts as an application."""
+    if is_usual(found):
+        return Fit.APPLICATION
+    import inspect
+
     call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004
     try:
         if inspect.iscoroutinefunction(call):
@@ -165,6 +175,18 @@ def fit(found):
     return Fit.FACTORY if binds(signature) else Fit.NEITHER
 
 
+def is_usual(found):
+    """Whether it is a plain function of two arguments, or an object whose class has one."""
+    call = found if type(found) is types.FunctionType else getattr(type(found), "__call__", None)
+    if type(call) is not types.FunctionType or vars(call):
+        return False
+    code = call.__code__
+    asynchronous = ASYNCHRONOUS & code.co_flags
+    return code.co_argcount == (2 if call is found else 3) and not (
+        code.co_kwonlyargcount or asynchronous
+    )
+
+
 def binds(signature, *arguments):
     try:
         signature.bind(*arguments)
@@ -175,12 +197,18 @@ def binds(signature, *arguments):
 
 def is_own(value, module_name):
     """Defined by the module, or an instance it made: an application object of a framework."""
+    import inspect
+
     if inspect.isroutine(value) or inspect.isclass(value):
         return value.__module__ == module_name
     return True
 
 
 def evaluate(module, module_name, expression):
+    if expression.isidentifier() and hasattr(module, expression):
+        return getattr(module, expression)
+    import ast
+
     try:
         node = ast.parse(expression, mode="eval").body
     except SyntaxError:
@@ -191,6 +219,9 @@ def evaluate(module, module_name, expression):
 
 
 def attribute(module, module_name, expression, node):
+    import ast
+    import difflib
+
     names = []
     while isinstance(node, ast.Attribute):
         names.insert(0, node.attr)
@@ -217,6 +248,8 @@ def attribute(module, module_name, expression, node):
 
 
 def call_factory(module, module_name, expression, node):
+    import ast
+
     factory = attribute(module, module_name, ast.unparse(node.func), node.func)
     try:
         args = [ast.literal_eval(arg) for arg in node.args]
@@ -271,6 +304,8 @@ def a(value):
 
 def raised(doing, error):
     """The parts of a Refusal for an exception, its traceback without our own frames."""
+    import traceback
+
     frame = error.__traceback__
     while frame is not None and not of_the_application(frame.tb_frame.f_code.co_filename):
         frame = frame.tb_next

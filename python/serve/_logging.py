@@ -5,7 +5,6 @@ it by the fork. The server's own lines are not written from here: most come from
 threads without Python.
 """
 
-import json
 import logging
 import os
 
@@ -81,6 +80,8 @@ def apply(setting, value):
 
 
 def table(value):
+    import json  # Not for those who set up nothing: it costs each start a millisecond.
+
     found = json.loads(value) if isinstance(value, (str, bytes)) else value
     if not isinstance(found, dict):
         raise ValueError("a table is expected, as logging.config.dictConfig takes it")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from signal import SIGHUP, SIGUSR1
 
 import pytest
@@ -71,6 +72,18 @@ def test_times_are_those_of_the_request(serve):
     assert int(whole) == int(milli) // 1000
     assert re.fullmatch(r"\d+\.\d{6}", decimal) and float(decimal) == int(micro) / 1e6
     assert float(app) >= 50 and float(queue) + float(app) == pytest.approx(int(micro) / 1000, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("zone", "offset"), [("Asia/Kolkata", "+0530"), ("XYZ-3", "+0300"), (None, time.strftime("%z"))]
+)
+def test_the_time_is_local(serve, zone, offset):
+    options = ("--access-logfile", "-", "--access-logformat", "%(t)s")
+    server = serve(APP, *options, env={"TZ": zone} if zone else None)
+    server.get("/")
+    [line] = lines_of(server, 1)
+    assert line.endswith(f" {offset}]")
+    assert f" {offset} master[" in server.log.text()
 
 
 def test_json_holds_whatever_a_client_sends(serve):

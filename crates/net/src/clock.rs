@@ -1,10 +1,28 @@
 //! The wall clock as text, made once a second: the Date header (RFC 9110
 //! section 6.6.1) and the time of an access log line.
 
+use std::fs;
 use std::io::Write;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use jiff::Zoned;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+/// The machine's, or what `TZ` names (tzset(3)). The library would look through all
+/// zones there are for the name of the machine's, in each process: milliseconds of
+/// a worker's start.
+static ZONE: LazyLock<TimeZone> = LazyLock::new(|| {
+    let is_named = std::env::var_os("TZ").is_some();
+    let machine = || TimeZone::tzif("local", &fs::read("/etc/localtime").ok()?).ok();
+    if is_named { None } else { machine() }.unwrap_or_else(TimeZone::system)
+});
+
+/// The local time, for a line of a log.
+#[must_use]
+pub fn local_time() -> Zoned {
+    Timestamp::now().to_zoned(ZONE.clone())
+}
 
 /// Texts for the second they were made in.
 #[derive(Debug)]
@@ -43,7 +61,7 @@ impl Clock {
         }
         self.second = since.as_secs();
         self.date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(self.second));
-        let local = Zoned::now();
+        let local = local_time();
         self.local = local.strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
         let part = |form| local.strftime(form).to_string();
         self.instant = (part("%Y-%m-%dT%H:%M:%S"), part("%:z"));

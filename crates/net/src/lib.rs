@@ -34,6 +34,7 @@ mod trust;
 pub use access::{AccessLog, Format, Skip};
 pub use address::Address;
 pub use body::{Body, Bytes};
+pub use clock::local_time;
 pub use counters::Counters;
 pub use gateway::{Board, Exchange, ExchangeId, Gateway, NoBoard, Peer, Sent, Shared};
 pub use handle::Handle;

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
 
 /// A loaded WSGI application.
@@ -96,8 +97,25 @@ pub fn insert_directories(py: Python<'_>, directories: &[String]) -> Result<(), 
     Ok(())
 }
 
+/// Our own Python modules that this process has. Workers inherit them from their
+/// mold: to compile one takes milliseconds.
+static BUILT_IN: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+
 /// One of our own Python modules, from the copy inside this binary.
 pub(crate) fn built_in<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyModule>, Refusal> {
+    let known = BUILT_IN.get_or_init(py, || PyDict::new(py).unbind()).bind(py);
+    let found = known.get_item(name).and_then(|found| match found {
+        Some(module) => Ok(module.cast_into()?),
+        None => {
+            let module = compiled(py, name)?;
+            known.set_item(name, &module)?;
+            Ok(module)
+        }
+    });
+    found.map_err(|error| unexpected(&error))
+}
+
+fn compiled<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyModule>> {
     let source = match name {
         "_app" => include_str!("../../../python/serve/_app.py"),
         "_config" => include_str!("../../../python/serve/_config.py"),
@@ -117,7 +135,6 @@ pub(crate) fn built_in<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, Py
         &text(format!("<serve>/{name}.py")),
         &text(format!("serve.{name}")),
     )
-    .map_err(|error| unexpected(&error))
 }
 
 pub(crate) fn call<'py>(

@@ -68,6 +68,9 @@ impl Hooks {
     /// # Errors
     /// When the interpreter lacks a module of its own.
     pub fn collect(py: Python<'_>, names: &Bound<'_, PyDict>) -> Result<Option<Self>, Refusal> {
+        if names.is_empty() {
+            return Ok(None);
+        }
         let found = call(&built_in(py, "_hooks")?, "collect", (names,))?;
         let hooks = |found: Bound<'_, PyAny>| Self {
             object: found.unbind(),

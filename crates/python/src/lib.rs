@@ -35,6 +35,6 @@ pub use hooks::{Hooks, Moment};
 pub use interpreter::{Home, Interpreter};
 pub use logging::{LogConfig, configure_logging};
 pub use process::{
-    Preloaded, before_fork, forked_child, forked_parent, guard, prepare_worker, set_environment,
-    threads_run,
+    Preloaded, before_fork, forked_child, forked_parent, guard, prepare_mold, prepare_worker,
+    set_environment, threads_run,
 };

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 
 use crate::app::{Refusal, built_in};
+use crate::module;
 
 /// To be called before a fork, attached (C API, `PyOS_BeforeFork`).
 pub fn before_fork(_: Python<'_>) {
@@ -55,6 +56,21 @@ pub fn set_environment(py: Python<'_>, variables: &[String]) -> Result<(), Refus
         .and_then(|function| function.call1((variables.to_vec(),)))
         .map(drop)
         .map_err(|error| broken(&error))
+}
+
+/// What a mold arranges once it has all but the application: what each worker
+/// would compile is there when it is forked.
+///
+/// # Errors
+/// When the interpreter lacks one of its own modules.
+pub fn prepare_mold(py: Python<'_>) -> Result<(), Refusal> {
+    for name in ["_app", "_timeout"] {
+        built_in(py, name)?;
+    }
+    // What there is now is left out of collections: they would write to pages that
+    // workers share.
+    let made = module::request_timeout(py).and_then(|_| py.import("gc")?.call_method0("freeze"));
+    made.map(drop).map_err(|error| broken(&error))
 }
 
 /// What a worker arranges before it loads the application: crash reports, and
