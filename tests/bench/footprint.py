@@ -145,23 +145,33 @@ def kib(pid, name, field):
 
 
 def idle_connections(cores):
-    """KiB for each, and by how many percent a request becomes dearer beside them."""
-    with started(SYNC, HELLO, cores[0]) as (process, port):
+    """KiB for each, and by how many percent a request becomes dearer beside them.
+
+    Two servers in turns, one of which has them: minutes apart, these machines differ by more.
+    """
+    with (
+        started(SYNC, HELLO, cores[0]) as (process, port),
+        started(SYNC, HELLO, cores[0]) as (other, others_port),
+        contextlib.ExitStack() as stack,
+    ):
+        first_answer(others_port)
         first_answer(port)
         worker = worker_of(process.pid)
-        alone = [cost(process.pid, port, cores[1]) for _ in range(ROUNDS)]
+        cost(process.pid, port, cores[1])
         before = pss_of(worker)
-        with contextlib.ExitStack() as stack:
-            for _ in range(IDLE):
-                connection = socket.create_connection(("127.0.0.1", port), 30)
-                stack.enter_context(connection)
-                connection.sendall(REQUEST)
-                answer = b""
-                while not answer.endswith(HELLO.answer):
-                    answer += connection.recv(4096)
-            each = (pss_of(worker) - before) * 1024 / IDLE
-            beside = [cost(process.pid, port, cores[1]) for _ in range(ROUNDS)]
-    return each, (median(beside) / median(alone) - 1) * 100
+        for _ in range(IDLE):
+            connection = socket.create_connection(("127.0.0.1", port), 30)
+            stack.enter_context(connection)
+            connection.sendall(REQUEST)
+            answer = b""
+            while not answer.endswith(HELLO.answer):
+                answer += connection.recv(4096)
+        each = (pss_of(worker) - before) * 1024 / IDLE
+        turns = [
+            cost(process.pid, port, cores[1]) / cost(other.pid, others_port, cores[1])
+            for _ in range(ROUNDS)
+        ]
+    return each, (median(turns) - 1) * 100
 
 
 def cost(pid, port, core):
