@@ -5,8 +5,8 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A complete request body, as the application gets it.
 #[derive(Debug)]
@@ -17,17 +17,25 @@ pub enum Body {
     File(File, u64),
 }
 
-/// The bytes of a body, and the part of the pool that they have.
+/// The bytes of a body, in memory of the pool if they are many.
 #[derive(Debug, Default)]
 pub struct Bytes {
     bytes: Vec<u8>,
-    /// `None`: it is too small to count.
-    claim: Option<Claim>,
+    pool: Option<Pool>,
+}
+
+/// By whatever thread the application has let go of the body in.
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.give_back(std::mem::take(&mut self.bytes));
+        }
+    }
 }
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, claim: None }
+        Self { bytes, pool: None }
     }
 }
 
@@ -59,40 +67,96 @@ impl Body {
     }
 }
 
-/// The memory that large bodies may have, all those of a reactor together.
+/// The memory that large bodies may have, all those of a reactor together. What
+/// one has had is kept for the next: fresh memory costs twice as much as to fill it.
 #[derive(Debug, Clone)]
-pub(crate) struct Pool(Arc<AtomicUsize>);
+struct Pool(Arc<Mutex<Memory>>);
 
-/// A part of the pool, in bytes, until it is dropped: by whatever thread the
-/// application has let go of the body in.
 #[derive(Debug)]
-struct Claim(Pool, usize);
+struct Memory {
+    /// Bytes that nobody has, neither bodies nor spares.
+    left: usize,
+    spares: Vec<Vec<u8>>,
+    /// Whether what is given back becomes a spare.
+    keeps: bool,
+}
 
 impl Pool {
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
+    fn new(bytes: usize) -> Self {
+        Self(Arc::new(Mutex::new(Memory { left: bytes, spares: Vec::new(), keeps: false })))
     }
 
-    fn claim(&self, bytes: u64) -> Option<Claim> {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for so many bytes.
+    fn take(&self, bytes: u64) -> Option<Vec<u8>> {
         let bytes = usize::try_from(bytes).ok()?;
-        let less = |left: usize| left.checked_sub(bytes);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
-        Some(Claim(self.clone(), bytes))
+        let mut memory = self.memory();
+        memory.keeps = true;
+        if let Some(fits) = memory.spares.iter().position(|spare| spare.capacity() >= bytes) {
+            return Some(memory.spares.swap_remove(fits));
+        }
+        let spare: usize = memory.spares.iter().map(Vec::capacity).sum();
+        if memory.left + spare < bytes {
+            return None;
+        }
+        while memory.left < bytes {
+            memory.left += memory.spares.pop()?.capacity();
+        }
+        memory.left -= bytes;
+        Some(Vec::with_capacity(bytes))
+    }
+
+    fn give_back(&self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        let mut memory = self.memory();
+        if memory.keeps {
+            memory.spares.push(bytes);
+        } else {
+            memory.left += bytes.capacity();
+        }
+    }
+
+    /// Keeps nothing any more, until the next large body.
+    fn release(&self) {
+        let mut memory = self.memory();
+        memory.keeps = false;
+        memory.left += memory.spares.drain(..).map(|spare| spare.capacity()).sum::<usize>();
     }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.0.0.fetch_add(self.1, Ordering::Relaxed);
-    }
-}
+/// How long the pool's memory is kept once no large body arrives any more.
+const KEEP: Duration = Duration::from_secs(10);
 
 /// What a body may cost.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Room {
     /// Bytes of memory for each body.
-    pub(crate) each: usize,
-    pub(crate) pool: Pool,
+    each: usize,
+    pool: Pool,
+    /// When the pool's spare memory is given back.
+    release: Option<Instant>,
+}
+
+impl Room {
+    /// Bytes: for each body, and in the pool.
+    pub(crate) fn new(each: usize, pool: usize) -> Self {
+        Self { each, pool: Pool::new(pool), release: None }
+    }
+
+    /// When [`Room::expire`] has something to do.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.release
+    }
+
+    pub(crate) fn expire(&mut self, now: Instant) {
+        if self.release.is_some_and(|at| at <= now) {
+            self.release = None;
+            self.pool.release();
+        }
+    }
 }
 
 /// A body that is still arriving.
@@ -103,7 +167,7 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Appends a piece. `announced` is the length of the whole, in bytes; a body
+    /// Appends a piece at `now`. `announced` is the length of the whole, in bytes; a body
     /// that does not tell it has no part in the pool.
     ///
     /// # Errors
@@ -111,16 +175,22 @@ impl Spool {
     pub(crate) fn push(
         &mut self,
         piece: &[u8],
-        room: &Room,
+        room: &mut Room,
         announced: Option<u64>,
+        now: Instant,
     ) -> io::Result<()> {
-        let held = self.memory.bytes.len();
-        if self.file.is_none() && self.memory.claim.is_none() && held + piece.len() > room.each {
-            self.memory.claim = announced.and_then(|len| room.pool.claim(len));
-            match &self.memory.claim {
-                Some(Claim(_, len)) => self.memory.bytes.reserve_exact(len - held),
+        let held = self.memory.len();
+        if self.file.is_none() && !self.is_pooled() && held + piece.len() > room.each {
+            match announced.and_then(|len| room.pool.take(len)) {
+                Some(mut bytes) => {
+                    bytes.extend_from_slice(&self.memory);
+                    self.memory = Bytes { bytes, pool: Some(room.pool.clone()) };
+                }
                 None => self.spill()?,
             }
+        }
+        if self.is_pooled() {
+            room.release = Some(now + KEEP);
         }
         match &mut self.file {
             Some((file, len)) => {
@@ -138,6 +208,11 @@ impl Spool {
         self.file = Some((file, self.memory.len() as u64));
         self.memory = Bytes::default();
         Ok(())
+    }
+
+    /// Whether it has memory of the pool.
+    fn is_pooled(&self) -> bool {
+        self.memory.pool.is_some()
     }
 
     /// Bytes so far.
@@ -158,20 +233,27 @@ mod tests {
     use super::*;
     use std::os::unix::fs::FileExt;
 
-    fn room(each: usize, pool: usize) -> Room {
-        Room { each, pool: Pool::new(pool) }
+    fn whole(text: &[u8], room: &mut Room, announced: u64) -> Body {
+        let mut spool = Spool::default();
+        for piece in text.chunks(2) {
+            spool.push(piece, room, Some(announced), Instant::now()).expect("push");
+        }
+        spool.finish()
     }
 
     #[test]
     fn it_stays_in_memory_up_to_the_limit_and_then_moves_whole() {
-        let room = room(8, 9);
+        let mut room = Room::new(8, 9);
         let mut spool = Spool::default();
-        spool.push(b"0123", &room, None).expect("memory");
-        spool.push(b"4567", &room, None).expect("memory");
+        let mut push = |spool: &mut Spool, piece: &[u8]| {
+            spool.push(piece, &mut room, None, Instant::now()).expect("push");
+        };
+        push(&mut spool, b"0123");
+        push(&mut spool, b"4567");
         assert!(spool.file.is_none());
-        spool.push(b"8", &room, None).expect("file");
+        push(&mut spool, b"8");
         assert_eq!((spool.len(), spool.memory.bytes.capacity()), (9, 0));
-        spool.push(b"9", &room, None).expect("file");
+        push(&mut spool, b"9");
         let Body::File(file, 10) = spool.finish() else { panic!("not a file of 10 bytes") };
         let mut text = [0; 10];
         file.read_exact_at(&mut text, 0).expect("read");
@@ -181,14 +263,8 @@ mod tests {
 
     #[test]
     fn large_ones_share_a_pool_and_the_others_are_in_files() {
-        let room = room(2, 10);
-        let whole = |text: &[u8], announced| {
-            let mut spool = Spool::default();
-            for piece in text.chunks(2) {
-                spool.push(piece, &room, Some(announced)).expect("push");
-            }
-            spool.finish()
-        };
+        let mut room = Room::new(2, 10);
+        let mut whole = |text: &[u8], announced| whole(text, &mut room, announced);
         let first = whole(b"012345", 6);
         assert!(matches!(&first, Body::Memory(bytes) if **bytes == *b"012345"));
         assert!(matches!(whole(b"012345", 6), Body::File(_, 6)), "only 4 are left");
@@ -199,5 +275,37 @@ mod tests {
         let most = whole(b"0123", u64::MAX);
         assert!(matches!(most, Body::File(_, 4)), "whatever a client announces");
         assert!(matches!(whole(b"0", 1), Body::Memory(_)), "small ones need no part of it");
+    }
+
+    #[test]
+    fn what_one_has_had_is_the_next_one_s_for_a_while() {
+        let mut room = Room::new(2, 20);
+        let place = |body: &Body| match body {
+            Body::Memory(bytes) => bytes.as_ptr(),
+            Body::File(..) => panic!("a file"),
+        };
+        let spare = |room: &Room| {
+            let memory = room.pool.memory();
+            (memory.left, memory.spares.iter().map(Vec::capacity).collect::<Vec<_>>())
+        };
+        let first = whole(b"0123456789", &mut room, 10);
+        let at = place(&first);
+        drop(first);
+        assert_eq!(spare(&room), (10, vec![10]));
+        let second = whole(b"abcd", &mut room, 4);
+        assert!(matches!(&second, Body::Memory(bytes) if **bytes == *b"abcd"));
+        assert_eq!(place(&second), at, "the same memory");
+        drop(second);
+        drop(whole(b"0123456789abcde", &mut room, 15));
+        assert_eq!(spare(&room), (5, vec![15]), "one that is too small makes room");
+        let third = whole(b"0123", &mut room, 4);
+        let due = room.due().expect("there is something to give back");
+        room.expire(due);
+        drop(third);
+        assert_eq!((spare(&room), room.due()), ((20, vec![]), None), "late, it is not kept");
+        drop(whole(b"0123", &mut room, 4));
+        assert_eq!(spare(&room), (16, vec![4]));
+        room.expire(room.due().expect("as before"));
+        assert_eq!(spare(&room), (20, vec![]));
     }
 }

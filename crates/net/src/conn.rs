@@ -396,7 +396,7 @@ impl Conn {
             Framing::Length(length) => Some(length),
             Framing::None | Framing::Chunked => None,
         };
-        if let Err(error) = self.spool.push(piece, &core.room, announced) {
+        if let Err(error) = self.spool.push(piece, &mut core.room, announced, core.now) {
             core.cannot_spool(&error);
             self.refuse(core, 500, "the server has no room for the request body");
         }

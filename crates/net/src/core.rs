@@ -10,7 +10,7 @@ use mio::{Registry, Token};
 use serve_http::{Limits, Stamp};
 
 use crate::access::AccessLog;
-use crate::body::{Pool, Room};
+use crate::body::Room;
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::gateway::Exchange;
@@ -145,7 +145,7 @@ impl Core {
         let now = Instant::now();
         Self {
             limits: Arc::new(options.limits.clone()),
-            room: Room { each: options.body_memory, pool: Pool::new(options.body_pool) },
+            room: Room::new(options.body_memory, options.body_pool),
             witness: Witness::new(options.trust.clone(), options.request_ids),
             options,
             registry,

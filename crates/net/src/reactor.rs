@@ -438,6 +438,7 @@ impl Reactor {
         if self.accept_again.is_some_and(|at| at <= now) {
             self.accept_again = None;
         }
+        self.core.room.expire(now);
         while let Some(entry) = self.core.timers.pop(now) {
             let (at, key, serial) = entry;
             if self.conns.get(key).is_some_and(|conn| conn.awaits(serial, at)) {

@@ -46,7 +46,8 @@ impl Reactor {
             return Some(self.core.now);
         }
         let shared = self.core.hand_off.as_ref().and_then(HandOff::due);
-        [self.core.timers.next(), self.accept_again, shared].into_iter().flatten().min()
+        let timers = [self.core.timers.next(), self.core.room.due()];
+        timers.into_iter().chain([self.accept_again, shared]).flatten().min()
     }
 
     /// Sleeps until an event, the deadline, `limit` or a signal.
