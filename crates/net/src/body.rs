@@ -21,6 +21,8 @@ pub enum Body {
 #[derive(Debug, Default)]
 pub struct Bytes {
     bytes: Vec<u8>,
+    /// How many of them have arrived: all of them, but for memory of the pool.
+    len: usize,
     pool: Option<Pool>,
 }
 
@@ -35,14 +37,14 @@ impl Drop for Bytes {
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, pool: None }
+        Self { len: bytes.len(), bytes, pool: None }
     }
 }
 
 impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.len]
     }
 }
 
@@ -76,6 +78,7 @@ struct Pool(Arc<Mutex<Memory>>);
 struct Memory {
     /// Bytes that nobody has, neither bodies nor spares.
     left: usize,
+    /// Of any content.
     spares: Vec<Vec<u8>>,
     /// Whether what is given back becomes a spare.
     keeps: bool,
@@ -95,27 +98,26 @@ impl Pool {
         let bytes = usize::try_from(bytes).ok()?;
         let mut memory = self.memory();
         memory.keeps = true;
-        if let Some(fits) = memory.spares.iter().position(|spare| spare.capacity() >= bytes) {
+        if let Some(fits) = memory.spares.iter().position(|spare| spare.len() >= bytes) {
             return Some(memory.spares.swap_remove(fits));
         }
-        let spare: usize = memory.spares.iter().map(Vec::capacity).sum();
+        let spare: usize = memory.spares.iter().map(Vec::len).sum();
         if memory.left + spare < bytes {
             return None;
         }
         while memory.left < bytes {
-            memory.left += memory.spares.pop()?.capacity();
+            memory.left += memory.spares.pop()?.len();
         }
         memory.left -= bytes;
-        Some(Vec::with_capacity(bytes))
+        Some(vec![0; bytes])
     }
 
-    fn give_back(&self, mut bytes: Vec<u8>) {
-        bytes.clear();
+    fn give_back(&self, bytes: Vec<u8>) {
         let mut memory = self.memory();
         if memory.keeps {
             memory.spares.push(bytes);
         } else {
-            memory.left += bytes.capacity();
+            memory.left += bytes.len();
         }
     }
 
@@ -123,7 +125,7 @@ impl Pool {
     fn release(&self) {
         let mut memory = self.memory();
         memory.keeps = false;
-        memory.left += memory.spares.drain(..).map(|spare| spare.capacity()).sum::<usize>();
+        memory.left += memory.spares.drain(..).map(|spare| spare.len()).sum::<usize>();
     }
 }
 
@@ -167,8 +169,8 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Appends a piece at `now`. `announced` is the length of the whole, in bytes; a body
-    /// that does not tell it has no part in the pool.
+    /// Appends a piece at `now`. `announced` is the length of the whole, in bytes; a
+    /// body that does not tell it has no part in the pool.
     ///
     /// # Errors
     /// When the temporary directory is full or cannot be written.
@@ -179,27 +181,44 @@ impl Spool {
         announced: Option<u64>,
         now: Instant,
     ) -> io::Result<()> {
-        let held = self.memory.len();
+        let held = self.memory.len;
         if self.file.is_none() && !self.is_pooled() && held + piece.len() > room.each {
             match announced.and_then(|len| room.pool.take(len)) {
                 Some(mut bytes) => {
-                    bytes.extend_from_slice(&self.memory);
-                    self.memory = Bytes { bytes, pool: Some(room.pool.clone()) };
+                    bytes[..held].copy_from_slice(&self.memory);
+                    self.memory = Bytes { bytes, len: held, pool: Some(room.pool.clone()) };
                 }
                 None => self.spill()?,
             }
         }
-        if self.is_pooled() {
-            room.release = Some(now + KEEP);
-        }
-        match &mut self.file {
-            Some((file, len)) => {
-                file.write_all(piece)?;
-                *len += piece.len() as u64;
-            }
-            None => self.memory.bytes.extend_from_slice(piece),
+        if let Some((file, len)) = &mut self.file {
+            file.write_all(piece)?;
+            *len += piece.len() as u64;
+        } else if self.is_pooled() {
+            let more = || io::Error::other("the body is longer than was announced");
+            let space = self.memory.bytes.get_mut(held..held + piece.len()).ok_or_else(more)?;
+            space.copy_from_slice(piece);
+            self.filled(piece.len(), room, now);
+        } else {
+            self.memory.bytes.extend_from_slice(piece);
+            self.memory.len += piece.len();
         }
         Ok(())
+    }
+
+    /// Where the rest of a large body may be put, without a copy, and
+    /// [`Spool::filled`] told; `None`: it is to be pushed.
+    pub(crate) fn space(&mut self, announced: u64) -> Option<&mut [u8]> {
+        if !self.is_pooled() {
+            return None;
+        }
+        let end = usize::try_from(announced).ok()?;
+        self.memory.bytes.get_mut(self.memory.len..end)
+    }
+
+    pub(crate) fn filled(&mut self, bytes: usize, room: &mut Room, now: Instant) {
+        self.memory.len += bytes;
+        room.release = Some(now + KEEP);
     }
 
     fn spill(&mut self) -> io::Result<()> {
@@ -286,7 +305,7 @@ mod tests {
         };
         let spare = |room: &Room| {
             let memory = room.pool.memory();
-            (memory.left, memory.spares.iter().map(Vec::capacity).collect::<Vec<_>>())
+            (memory.left, memory.spares.iter().map(Vec::len).collect::<Vec<_>>())
         };
         let first = whole(b"0123456789", &mut room, 10);
         let at = place(&first);
@@ -295,6 +314,14 @@ mod tests {
         let second = whole(b"abcd", &mut room, 4);
         assert!(matches!(&second, Body::Memory(bytes) if **bytes == *b"abcd"));
         assert_eq!(place(&second), at, "the same memory");
+        let mut spool = Spool::default();
+        assert_eq!(spool.space(9), None, "a small one has no part of it");
+        spool.push(b"abc", &mut room, Some(9), Instant::now()).expect("push");
+        spool.space(9).expect("space")[..2].copy_from_slice(b"de");
+        spool.filled(2, &mut room, Instant::now());
+        assert_eq!(spool.space(9).expect("space").len(), 4);
+        spool.push(b"f", &mut room, Some(9), Instant::now()).expect("push");
+        assert!(matches!(spool.finish(), Body::Memory(bytes) if *bytes == *b"abcdef"));
         drop(second);
         drop(whole(b"0123456789abcde", &mut room, 15));
         assert_eq!(spare(&room), (5, vec![15]), "one that is too small makes room");

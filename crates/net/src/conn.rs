@@ -27,6 +27,7 @@ mod moving;
 mod proxy;
 mod queue;
 mod record;
+mod upload;
 
 use proxy::Introduction;
 use record::Record;
@@ -313,22 +314,29 @@ impl Conn {
 
     /// Reads once; how many bytes.
     fn read(&mut self, core: &mut Core) -> usize {
+        if let Some(read) = self.read_body(core) {
+            return read;
+        }
         let mut inbox = std::mem::take(&mut core.inbox);
         let moved = self.stream.read(&mut inbox);
         match moved {
             Moved::Bytes(0) | Moved::Gone => self.close(core),
             Moved::Blocked => self.unread = Input::Empty,
             Moved::Bytes(n) => {
-                // A short read has emptied the socket; what comes later is a
-                // new edge (epoll(7)), so a read that finds nothing is saved.
-                if n < inbox.len() && self.unread == Input::Some {
-                    self.unread = Input::Empty;
-                }
+                self.note_emptied(n < inbox.len());
                 self.received(core, &inbox[..n]);
             }
         }
         core.inbox = inbox;
         if let Moved::Bytes(n) = moved { n } else { 0 }
+    }
+
+    /// A short read has emptied the socket; what comes later is a new edge
+    /// (epoll(7)), so a read that finds nothing is saved.
+    fn note_emptied(&mut self, was_short: bool) {
+        if was_short && self.unread == Input::Some {
+            self.unread = Input::Empty;
+        }
     }
 
     fn received(&mut self, core: &mut Core, bytes: &[u8]) {
@@ -388,17 +396,6 @@ impl Conn {
             self.http.send_continue(&mut line);
             self.put(core, &[&line]);
             core.outbox = line;
-        }
-    }
-
-    fn body_piece(&mut self, core: &mut Core, piece: &[u8]) {
-        let announced = match self.http.head().framing() {
-            Framing::Length(length) => Some(length),
-            Framing::None | Framing::Chunked => None,
-        };
-        if let Err(error) = self.spool.push(piece, &mut core.room, announced, core.now) {
-            core.cannot_spool(&error);
-            self.refuse(core, 500, "the server has no room for the request body");
         }
     }
 

@@ -91,6 +91,25 @@ fn a_body_is_kept_in_memory_or_in_a_file_and_is_the_same() {
 }
 
 #[test]
+fn large_bodies_that_arrive_beside_each_other_are_the_same_and_so_is_what_follows() {
+    let room = Options { body_memory: 10_000, body_pool: 3 << 20, ..options() };
+    let mut rig = Rig::new(room, echo);
+    let mut clients: Vec<_> = (0..3).map(|_| rig.connect()).collect();
+    // The second and third round get the memory of the first, in another order.
+    for size in [900_000, 700_000, 800_000] {
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(post("/large", &noise(size + number * 64 * 1024)));
+            client.send(get("/next"));
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            let body = noise(size + number * 64 * 1024);
+            assert_eq!(rig.answer(client).text(), format!("POST /large {}", digest(&body)));
+            assert!(rig.answer(client).text().starts_with("GET /next 0:"));
+        }
+    }
+}
+
+#[test]
 fn a_chunked_body_arrives_whole() {
     let mut rig = Rig::new(options(), echo);
     let mut client = rig.connect();

@@ -1,0 +1,47 @@
+//! A request body on its way from the socket to where it waits for the application.
+
+use serve_http::{Event, Framing};
+
+use super::{Conn, Input, Phase};
+use crate::core::{Core, SHARE};
+use crate::stream::Moved;
+
+impl Conn {
+    pub(super) fn body_piece(&mut self, core: &mut Core, piece: &[u8]) {
+        let announced = match self.http.head().framing() {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked => None,
+        };
+        if let Err(error) = self.spool.push(piece, &mut core.room, announced, core.now) {
+            core.cannot_spool(&error);
+            self.refuse(core, 500, "the server has no room for the request body");
+        }
+    }
+
+    /// Reads a large body to where it will stay: a copy less.
+    pub(super) fn read_body(&mut self, core: &mut Core) -> Option<usize> {
+        let (Phase::Body { .. }, Framing::Length(length)) =
+            (self.phase, self.http.head().framing())
+        else {
+            return None;
+        };
+        let space = self.spool.space(length).filter(|space| space.len() >= core.inbox.len())?;
+        let most = SHARE.min(space.len());
+        let space = &mut space[..most];
+        match self.stream.read(space) {
+            Moved::Bytes(0) | Moved::Gone => self.close(core),
+            Moved::Blocked => self.unread = Input::Empty,
+            Moved::Bytes(n) => {
+                let was_short = n < space.len();
+                // All of it is the body's: there was no space for more.
+                let parsed = self.http.receive(&space[..n]);
+                debug_assert!(matches!(parsed, Ok((used, Event::Data(_))) if used == n));
+                self.spool.filled(n, &mut core.room, core.now);
+                self.note_emptied(was_short);
+                self.feed(core, &[]);
+                return Some(n);
+            }
+        }
+        Some(0)
+    }
+}
