@@ -116,6 +116,9 @@ pub(crate) struct Conn {
     sent: Option<Instant>,
     /// Bytes of the body that are deferred.
     held: u64,
+    /// Whether they are all of it, and wait for other answers; it is logged when
+    /// they are sent.
+    is_whole_held: bool,
     deadline: Deadline,
 }
 
@@ -153,6 +156,7 @@ impl Conn {
             out: Out::default(),
             sent: None,
             held: 0,
+            is_whole_held: false,
             deadline: Deadline::default(),
         }
     }

@@ -13,6 +13,7 @@ use crate::access::AccessLog;
 use crate::body::Room;
 use crate::clock::Clock;
 use crate::counters::Counters;
+use crate::deferred::Deferred;
 use crate::gateway::Exchange;
 use crate::handoff::HandOff;
 use crate::options::Options;
@@ -64,32 +65,6 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     /// When the log last heard of it.
     spool_failed: Option<Instant>,
-}
-
-/// Connections with pieces of streams that wait for the next ones.
-pub(crate) struct Deferred {
-    pub(crate) keys: Vec<usize>,
-    /// Since when the first of them waits.
-    since: Instant,
-    /// How long it may.
-    pub(crate) limit: Duration,
-}
-
-impl Deferred {
-    fn new(now: Instant) -> Self {
-        Self { keys: Vec::new(), since: now, limit: Duration::ZERO }
-    }
-
-    pub(crate) fn add(&mut self, key: usize, now: Instant) {
-        if self.keys.is_empty() {
-            self.since = now;
-        }
-        self.keys.push(key);
-    }
-
-    pub(crate) fn is_late(&self, now: Instant) -> bool {
-        !self.keys.is_empty() && now.saturating_duration_since(self.since) >= self.limit
-    }
 }
 
 /// Something to do for a connection, or for one of the others.
@@ -156,7 +131,7 @@ impl Core {
             outbox: Vec::with_capacity(4096),
             ready: VecDeque::new(),
             again: Vec::new(),
-            deferred: Deferred::new(now),
+            deferred: Deferred::default(),
             followers: FOLLOWERS,
             access,
             statsd: None,

@@ -17,6 +17,7 @@ mod clock;
 mod conn;
 mod core;
 mod counters;
+mod deferred;
 mod gateway;
 mod handle;
 mod handoff;

@@ -404,6 +404,8 @@ impl Reactor {
             self.on_conn(exchange.id.key, Conn::run);
             if self.conns.get(exchange.id.key).is_some_and(|conn| conn.runs(exchange.id)) {
                 self.running.insert(exchange.id);
+                self.core.deferred.company =
+                    !self.pending.is_empty() || !self.core.ready.is_empty();
                 return Some(exchange);
             }
         }

@@ -28,7 +28,9 @@ const ENOUGH: usize = 32 * 1024;
 enum When {
     Now,
     /// Together with the next pieces.
-    Later,
+    WithNext,
+    /// Together with other answers.
+    WithOthers,
 }
 
 impl Conn {
@@ -44,11 +46,15 @@ impl Conn {
         first: &[u8],
     ) -> Result<Sent, serve_http::Error> {
         self.sent = Some(core.now);
+        let is_whole = size == Size::Known(first.len() as u64)
+            || response.content_length() == Some(first.len() as u64);
+        let waits = is_whole && core.deferred.holds_answer(self.record.took(core.now));
+        let when = if waits { When::WithOthers } else { When::Now };
         let mut head = std::mem::take(&mut core.outbox);
         head.clear();
         let begun = self.start(core, response, size, &mut head).and_then(|()| {
             let wire = self.http.send_data(first.len() as u64, &mut head)?;
-            self.put_piece(core, &mut head, taken(first, wire.take), wire.suffix, When::Now);
+            self.put_piece(core, &mut head, taken(first, wire.take), wire.suffix, when);
             Ok(self.room(core))
         });
         core.outbox = head;
@@ -100,7 +106,7 @@ impl Conn {
     pub(crate) fn send(&mut self, core: &mut Core, data: &[u8]) -> Result<Sent, serve_http::Error> {
         let before = self.sent.replace(core.now);
         let when = match before.map(|before| core.now.saturating_duration_since(before)) {
-            Some(pause) if pause < core.deferred.limit => When::Later,
+            Some(pause) if pause < core.deferred.pieces => When::WithNext,
             _ => When::Now,
         };
         let mut prefix = std::mem::take(&mut core.outbox);
@@ -145,10 +151,11 @@ impl Conn {
             self.last = Last::Cut;
         } else if !tail.is_empty() {
             self.put(core, &[&tail]);
-        } else if self.held > 0 {
+        } else if self.held > 0 && !self.is_whole_held {
             // The end of a stream waits for nobody.
             self.flush(core);
         }
+        core.deferred.note(self.record.took(core.now));
         if self.http.excess() > 0 {
             log::warn!(
                 "client={} path={}: the application sent {} bytes more than its Content-Length; \
@@ -201,7 +208,10 @@ impl Conn {
 
     /// The response is complete as far as the application is concerned.
     fn answered(&mut self, core: &mut Core) {
-        self.log(core);
+        self.record.answered(core.now);
+        if !self.is_whole_held {
+            self.log(core);
+        }
         if self.phase == Phase::Closed {
             return;
         }
@@ -269,9 +279,14 @@ impl Conn {
         suffix: &[u8],
         when: When,
     ) {
-        if when == When::Later && self.out.memory() + data.len() < ENOUGH {
-            if self.out.is_empty() {
-                core.deferred.add(self.key, core.now);
+        if when != When::Now && self.out.memory() + data.len() < ENOUGH {
+            match when {
+                When::WithOthers => {
+                    self.is_whole_held = true;
+                    core.deferred.add_answer(self.key, core.now);
+                }
+                _ if self.out.is_empty() => core.deferred.add_piece(self.key, core.now),
+                _ => {}
             }
             self.held += data.len() as u64;
             self.out.keep(&[prefix, data, suffix], 0);
@@ -316,7 +331,7 @@ impl Conn {
         }
     }
 
-    /// The pieces that wait are written; then the client's next request may be
+    /// What waits is written; then the client's next request may be
     /// here already.
     pub(crate) fn flush_deferred(&mut self, core: &mut Core) {
         self.flush(core);
@@ -331,6 +346,7 @@ impl Conn {
         if !matches!(flushed, Ok(Flushed::Gone)) {
             self.held = 0;
         }
+        self.is_whole_held = false;
         self.flushed(core, flushed);
     }
 
@@ -339,6 +355,7 @@ impl Conn {
             Ok(Flushed::All) => {
                 self.deadline.clear();
                 if self.phase == Phase::Flushing {
+                    self.log(core);
                     self.written(core);
                 }
             }

@@ -4,7 +4,7 @@
 //! none, unless it was answered.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serve_http::Response;
 
@@ -32,6 +32,8 @@ pub(super) struct Record {
     whole: Option<Instant>,
     /// When the application got it.
     run: Option<Instant>,
+    /// When it had answered.
+    answered: Option<Instant>,
     logged: Logged,
     notes: Notes,
     pub(super) seen: Option<Arc<Seen>>,
@@ -42,8 +44,9 @@ pub(super) struct Record {
 impl Record {
     /// Of an exchange that begins now.
     pub(super) fn new(now: Instant) -> Self {
-        let (whole, run, seen, spare) = (None, None, None, None);
-        Self { began: now, whole, run, logged: Logged::No, notes: Notes::default(), seen, spare }
+        let (whole, run, answered, seen, spare) = (None, None, None, None, None);
+        let (logged, notes) = (Logged::No, Notes::default());
+        Self { began: now, whole, run, answered, logged, notes, seen, spare }
     }
 
     /// The next exchange of the connection begins.
@@ -72,6 +75,15 @@ impl Record {
     pub(super) fn run(&mut self, now: Instant) {
         self.run = Some(now);
     }
+
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.answered = Some(now);
+    }
+
+    /// For how long the application has had the request.
+    pub(super) fn took(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.run.unwrap_or(now))
+    }
 }
 
 impl Conn {
@@ -92,7 +104,7 @@ impl Conn {
 
     /// The connection ends: a whole request has its line now.
     pub(super) fn log_unfinished(&mut self, core: &mut Core) {
-        if matches!(self.phase, Phase::Waiting { .. } | Phase::Running) {
+        if matches!(self.phase, Phase::Waiting { .. } | Phase::Running | Phase::Flushing) {
             self.log(core);
         }
     }
@@ -128,7 +140,7 @@ impl Conn {
             bytes: self.http.sent_body().saturating_sub(self.held),
             duration,
             queued: record.whole.map(|whole| until(whole, record.run.unwrap_or(end))),
-            app: record.run.map(|run| until(run, end)),
+            app: record.run.map(|run| until(run, record.answered.unwrap_or(end))),
             notes: &record.notes,
         });
         record.spare = Some(seen);

@@ -1,15 +1,8 @@
-//! Deferred sends: the pieces of a stream that come one right after another are
-//! written together.
+//! Deferred sends: what waits is written together.
 //!
-//! To write costs ten times what a small piece costs to make, and each write wakes
-//! a client that has to wait for the next one anyway.
-//!
-//! Rules: nothing waits longer than the driver has allowed, as far as the reactor
-//! is called meanwhile; when it is not, because the application keeps the thread,
-//! another one must call [`Reactor::settle`].
-//!
-//! Whole answers are not deferred until the others of a turn are there, too: that
-//! was tried, and cost more than it saved (docs/performance.md).
+//! Nothing waits longer than the driver has allowed, as far as the reactor is called
+//! meanwhile; when it is not, because the application keeps the thread, another one
+//! must call [`Reactor::settle`].
 
 use std::time::Duration;
 
@@ -17,9 +10,11 @@ use super::Reactor;
 use crate::conn::Conn;
 
 impl Reactor {
-    /// Allows the pieces of a stream to be deferred for so long.
-    pub fn defer(&mut self, limit: Duration) {
-        self.core.deferred.limit = limit;
+    /// Allows sends to be deferred for so long: `pieces` of a stream that come as
+    /// quickly, and whole `answers` of an application that is as quick while
+    /// others wait. Zero, as at first: not at all.
+    pub fn defer(&mut self, pieces: Duration, answers: Duration) {
+        self.core.deferred.limit(pieces, answers);
     }
 
     /// Writes what has waited long enough.
@@ -34,7 +29,7 @@ impl Reactor {
         if self.core.deferred.keys.is_empty() {
             return false;
         }
-        let mut keys = std::mem::take(&mut self.core.deferred.keys);
+        let mut keys = self.core.deferred.take();
         for key in keys.drain(..) {
             self.on_conn(key, Conn::flush_deferred);
         }

@@ -1,6 +1,9 @@
-//! Pieces of a stream that wait for the next ones: together, and never too long.
+//! Pieces of a stream that wait for the next ones, and answers that wait for others:
+//! together, and never too long.
 
-use std::time::Duration;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use serve_http::Size;
 use serve_net::{Exchange, Reactor, Sent};
@@ -12,7 +15,7 @@ const LONG: Duration = Duration::from_secs(600);
 
 fn rig(limit: Duration, act: impl FnMut(&mut Reactor, Exchange) + 'static) -> Rig {
     let rig = Rig::new(options(), act);
-    rig.reactor().defer(limit);
+    rig.reactor().defer(limit, Duration::ZERO);
     rig
 }
 
@@ -121,5 +124,109 @@ fn a_client_that_goes_while_pieces_wait_harms_nobody() {
         }
     }
     clients.clear();
+    rig.empty();
+}
+
+/// An application that works long enough for its answers to wait.
+fn work(reactor: &mut Reactor, exchange: &Exchange) {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_micros(50) {}
+    ok(reactor, exchange.id, b"done");
+}
+
+/// Requests that were quick, until the reactor relies on it.
+fn calm(rig: &mut Rig) {
+    let mut client = rig.connect();
+    for _ in 0..40 {
+        client.send(get("/calm"));
+        assert_eq!(rig.answer(&mut client).body, b"done");
+    }
+}
+
+/// Until there are so many connections; what they send then comes in one turn.
+fn accepted(rig: &mut Rig, count: usize) {
+    rig.until("they are accepted", |rig| rig.reactor().connections() == count);
+}
+
+#[test]
+fn the_answers_of_a_turn_are_sent_together() {
+    let first = Rc::new(RefCell::new(None::<Client>));
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let (watched, noted) = (first.clone(), seen.clone());
+    let mut rig = Rig::new(options(), move |reactor, exchange| {
+        work(reactor, &exchange);
+        if let Some(client) = &mut *watched.borrow_mut() {
+            client.step();
+            noted.borrow_mut().push(client.input.len());
+        }
+    });
+    rig.reactor().defer(LONG, LONG);
+    calm(&mut rig);
+    *first.borrow_mut() = Some(rig.connect());
+    let mut others: Vec<_> = (0..3).map(|_| rig.connect()).collect();
+    accepted(&mut rig, 4);
+    first.borrow_mut().as_mut().unwrap().send(get("/"));
+    others.iter_mut().for_each(|client| client.send(get("/").repeat(2)));
+    rig.until("all are answered", |rig| rig.log.requests().len() == 40 + 1 + 6);
+    assert_eq!(seen.borrow()[..3], [0, 0, 0], "the first waits for the others");
+    let mut client = first.borrow_mut().take().unwrap();
+    assert_eq!(rig.answer(&mut client).body, b"done");
+    for client in &mut others {
+        assert_eq!(rig.answer(client).body, b"done");
+        assert_eq!(rig.answer(client).body, b"done");
+    }
+    assert!(rig.log.requests().iter().all(|line| line.ends_with(" 200 4")));
+}
+
+#[test]
+fn an_answer_waits_for_nobody_where_it_is_not_allowed() {
+    let first = Rc::new(RefCell::new(None::<Client>));
+    let watched = first.clone();
+    let mut rig = Rig::new(options(), move |reactor, exchange| {
+        work(reactor, &exchange);
+        if let Some(client) = &mut *watched.borrow_mut() {
+            client.step();
+            assert!(!client.input.is_empty(), "it is there at once");
+        }
+    });
+    rig.reactor().defer(LONG, Duration::ZERO);
+    calm(&mut rig);
+    *first.borrow_mut() = Some(rig.connect());
+    let mut others: Vec<_> = (0..3).map(|_| rig.connect()).collect();
+    accepted(&mut rig, 4);
+    first.borrow_mut().as_mut().unwrap().send(get("/"));
+    others.iter_mut().for_each(|client| client.send(get("/")));
+    rig.until("all are answered", |rig| rig.log.requests().len() == 40 + 4);
+}
+
+#[test]
+fn a_client_that_goes_while_its_answer_waits_has_its_line_in_the_log() {
+    let leaving = Rc::new(RefCell::new(None::<Client>));
+    let gone = leaving.clone();
+    let mut rig = Rig::new(options(), move |reactor, exchange| {
+        work(reactor, &exchange);
+        if let Some(client) = gone.borrow_mut().take() {
+            client.reset();
+        }
+    });
+    rig.reactor().defer(LONG, LONG);
+    calm(&mut rig);
+    let mut first = rig.connect();
+    let mut others: Vec<_> = (0..3).map(|_| rig.connect()).collect();
+    accepted(&mut rig, 4);
+    first.send(get("/gone"));
+    others.iter_mut().for_each(|client| client.send(get("/")));
+    *leaving.borrow_mut() = Some(first);
+    for client in &mut others {
+        assert_eq!(rig.answer(client).body, b"done");
+    }
+    let lines = rig.log.requests();
+    assert_eq!(
+        lines.iter().filter(|line| line.starts_with("\"GET /gone ")).count(),
+        1,
+        "{lines:?}"
+    );
+    assert_eq!(lines.len(), 40 + 4);
+    others.clear();
     rig.empty();
 }

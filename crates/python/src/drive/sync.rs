@@ -22,9 +22,10 @@ use crate::app::App;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
 
-/// How long a send may wait for others. Longer only if the application keeps the
-/// thread: until the relay looks.
-const DEFER: Duration = Duration::from_micros(200);
+/// How long a piece of a stream may wait for the next ones, and a whole answer for
+/// others. Longer only if the application keeps the thread: until the relay looks.
+const PIECES: Duration = Duration::from_micros(200);
+const ANSWERS: Duration = Duration::from_millis(1);
 
 /// Serves until told to stop.
 ///
@@ -39,7 +40,7 @@ pub(super) fn run(
     control: &mut dyn Control,
 ) -> Result<(), String> {
     let reactor = Shared::new(reactor);
-    reactor.lock().defer(DEFER);
+    reactor.lock().defer(PIECES, ANSWERS);
     for fd in control.watched() {
         reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"))?;
     }
@@ -144,6 +145,8 @@ impl Driver<'_> {
                 log::error!("a signal handler of the application raised: {error}");
             }
             if orders.is_quit() || self.reactor.lock().is_drained() {
+                // An order to quit ends the loop in the middle of a turn.
+                self.reactor.lock().settle();
                 return Ok(());
             }
         }

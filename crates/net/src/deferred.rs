@@ -1,0 +1,126 @@
+//! Sends that wait for others, and whether one should.
+//!
+//! To write costs ten times what a small piece of a stream costs to make, and each
+//! write wakes a client. A stream's client has to wait for the next piece anyway.
+//! The one of a whole answer is woken together with the others of the turn: between
+//! calls of the application, the kernel's work for a send and the interrupt of
+//! another processor throw the application out of the caches.
+//!
+//! That pays only where the application works for a while, and must not hold
+//! answers back behind a request that takes long. So it takes others that wait, and
+//! an application that was quick for some time.
+
+use std::time::{Duration, Instant};
+
+/// An application that takes no longer does not fill the caches.
+const WORTH: Duration = Duration::from_micros(20);
+
+/// As many requests in a row must have been quick.
+const CALM: u32 = 32;
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub(crate) struct Deferred {
+    /// Connections that something waits for.
+    pub(crate) keys: Vec<usize>,
+    /// When the first of them has waited long enough.
+    until: Option<Instant>,
+    /// How long a piece of a stream may wait, if the one before was as recent.
+    pub(crate) pieces: Duration,
+    /// How long a whole answer may, if requests take no longer.
+    answers: Duration,
+    /// So many requests in a row took no longer.
+    quick: u32,
+    /// Whether others wait for the application.
+    pub(crate) company: bool,
+}
+
+impl Deferred {
+    /// The longest time for pieces of streams and for answers; zero for never.
+    pub(crate) fn limit(&mut self, pieces: Duration, answers: Duration) {
+        self.pieces = pieces;
+        self.answers = answers;
+    }
+
+    pub(crate) fn add_piece(&mut self, key: usize, now: Instant) {
+        self.add(key, now + self.pieces);
+    }
+
+    pub(crate) fn add_answer(&mut self, key: usize, now: Instant) {
+        self.add(key, now + self.answers);
+    }
+
+    fn add(&mut self, key: usize, until: Instant) {
+        self.keys.push(key);
+        self.until = Some(self.until.map_or(until, |earlier| earlier.min(until)));
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<usize> {
+        self.until = None;
+        std::mem::take(&mut self.keys)
+    }
+
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
+    /// Whether an answer should wait, to a request that has taken so long until now.
+    pub(crate) fn holds_answer(&self, took: Duration) -> bool {
+        self.company && took >= WORTH && self.quick >= CALM
+    }
+
+    /// The application is done with a request.
+    pub(crate) fn note(&mut self, took: Duration) {
+        self.quick = if took <= self.answers { self.quick.saturating_add(1) } else { 0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Duration = Duration::from_micros(100);
+    const SLOW: Duration = Duration::from_millis(2);
+
+    fn deferred() -> Deferred {
+        let mut deferred = Deferred { company: true, ..Deferred::default() };
+        deferred.limit(Duration::from_micros(200), Duration::from_millis(1));
+        deferred
+    }
+
+    #[test]
+    fn answers_wait_once_the_application_was_quick_for_a_while() {
+        let mut deferred = deferred();
+        for _ in 0..CALM {
+            assert!(!deferred.holds_answer(QUICK));
+            deferred.note(QUICK);
+        }
+        assert!(deferred.holds_answer(QUICK));
+        assert!(!deferred.holds_answer(Duration::from_micros(5)), "hardly worth it");
+        deferred.company = false;
+        assert!(!deferred.holds_answer(QUICK), "nobody to wait for");
+        deferred.company = true;
+        deferred.note(SLOW);
+        deferred.note(QUICK);
+        assert!(!deferred.holds_answer(QUICK), "the next may be slow again");
+    }
+
+    #[test]
+    fn they_never_wait_where_it_is_not_allowed() {
+        let mut deferred = Deferred { company: true, ..Deferred::default() };
+        (0..2 * CALM).for_each(|_| deferred.note(QUICK));
+        assert!(!deferred.holds_answer(QUICK));
+    }
+
+    #[test]
+    fn the_first_that_has_waited_long_enough_counts() {
+        let mut deferred = deferred();
+        let now = Instant::now();
+        deferred.add_answer(1, now);
+        deferred.add_piece(2, now);
+        assert!(!deferred.is_late(now + Duration::from_micros(199)));
+        assert!(deferred.is_late(now + Duration::from_micros(200)));
+        assert_eq!(deferred.take(), [1, 2]);
+        assert!(!deferred.is_late(now + SLOW));
+    }
+}
