@@ -1,15 +1,12 @@
 //! Loads what the operator named: the application, or a configuration file.
 //!
-//! The work is done by small Python modules compiled into this binary; here
-//! their refusals become Rust values.
+//! The work is done by small Python modules; here their refusals become Rust values.
 
 use std::env;
-use std::ffi::CString;
 use std::path::Path;
 
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
 
 /// A loaded WSGI application.
@@ -97,44 +94,9 @@ pub fn insert_directories(py: Python<'_>, directories: &[String]) -> Result<(), 
     Ok(())
 }
 
-/// Our own Python modules that this process has. Workers inherit them from their
-/// mold: to compile one takes milliseconds.
-static BUILT_IN: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-
-/// One of our own Python modules, from the copy inside this binary.
+/// One of our own Python modules.
 pub(crate) fn built_in<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyModule>, Refusal> {
-    let known = BUILT_IN.get_or_init(py, || PyDict::new(py).unbind()).bind(py);
-    let found = known.get_item(name).and_then(|found| match found {
-        Some(module) => Ok(module.cast_into()?),
-        None => {
-            let module = compiled(py, name)?;
-            known.set_item(name, &module)?;
-            Ok(module)
-        }
-    });
-    found.map_err(|error| unexpected(&error))
-}
-
-fn compiled<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyModule>> {
-    let source = match name {
-        "_app" => include_str!("../../../python/serve/_app.py"),
-        "_config" => include_str!("../../../python/serve/_config.py"),
-        "_hooks" => include_str!("../../../python/serve/_hooks.py"),
-        "_gevent" => include_str!("../../../python/serve/_gevent.py"),
-        "_logging" => include_str!("../../../python/serve/_logging.py"),
-        "_module" => include_str!("../../../python/serve/_module.py"),
-        "_socket" => include_str!("../../../python/serve/_socket.py"),
-        "_threads" => include_str!("../../../python/serve/_threads.py"),
-        "_timeout" => include_str!("../../../python/serve/_timeout.py"),
-        _ => include_str!("../../../python/serve/_process.py"),
-    };
-    let text = |text: String| CString::new(text).expect("our own sources hold no NUL");
-    PyModule::from_code(
-        py,
-        &text(source.to_owned()),
-        &text(format!("<serve>/{name}.py")),
-        &text(format!("serve.{name}")),
-    )
+    crate::built_in::load(py, name).map_err(|error| unexpected(&error))
 }
 
 pub(crate) fn call<'py>(

@@ -9,6 +9,7 @@
 
 mod alarm;
 mod app;
+mod built_in;
 mod detach;
 mod drive;
 mod environ;
