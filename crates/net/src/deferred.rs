@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 /// An application that takes no longer does not fill the caches.
 const WORTH: Duration = Duration::from_micros(20);
 
-/// As many requests in a row must have been quick.
+/// For each that was slow, and at first, as many requests must have been quick. One
+/// that was slow for once does not count: the machine may have been busy.
 const CALM: u32 = 32;
 
 /// See the module's description.
@@ -29,7 +30,8 @@ pub(crate) struct Deferred {
     pub(crate) pieces: Duration,
     /// How long a whole answer may, if requests take no longer.
     answers: Duration,
-    /// So many requests in a row took no longer.
+    /// Requests that took no longer, less `CALM` for each that did; twice as many at
+    /// most.
     quick: u32,
     /// Whether others wait for the application.
     pub(crate) company: bool,
@@ -71,7 +73,10 @@ impl Deferred {
 
     /// The application is done with a request.
     pub(crate) fn note(&mut self, took: Duration) {
-        self.quick = if took <= self.answers { self.quick.saturating_add(1) } else { 0 };
+        self.quick = match took <= self.answers {
+            true => (self.quick + 1).min(2 * CALM),
+            false => self.quick.saturating_sub(CALM),
+        };
     }
 }
 
@@ -103,6 +108,11 @@ mod tests {
         deferred.note(SLOW);
         deferred.note(QUICK);
         assert!(!deferred.holds_answer(QUICK), "the next may be slow again");
+        (0..3 * CALM).for_each(|_| deferred.note(QUICK));
+        deferred.note(SLOW);
+        assert!(deferred.holds_answer(QUICK), "once in a long time");
+        deferred.note(SLOW);
+        assert!(!deferred.holds_answer(QUICK), "but not again");
     }
 
     #[test]
