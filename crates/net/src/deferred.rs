@@ -66,14 +66,14 @@ impl Deferred {
         self.until.is_some_and(|until| until <= now)
     }
 
-    /// Whether an answer should wait, to a request that has taken so long until now.
-    pub(crate) fn holds_answer(&self, took: Duration) -> bool {
-        self.company && took >= WORTH && self.quick >= CALM
+    /// Whether an answer should wait, to a request that runs since then.
+    pub(crate) fn holds_answer(&self, since: Instant, now: Instant) -> bool {
+        self.company && self.quick >= CALM && now >= since + WORTH
     }
 
-    /// The application is done with a request.
-    pub(crate) fn note(&mut self, took: Duration) {
-        self.quick = match took <= self.answers {
+    /// The application is done with a request that it has had since then.
+    pub(crate) fn note(&mut self, since: Instant, now: Instant) {
+        self.quick = match now <= since + self.answers {
             true => (self.quick + 1).min(2 * CALM),
             false => self.quick.saturating_sub(CALM),
         };
@@ -87,6 +87,18 @@ mod tests {
     const QUICK: Duration = Duration::from_micros(100);
     const SLOW: Duration = Duration::from_millis(2);
 
+    impl Deferred {
+        fn holds(&self, took: Duration) -> bool {
+            let now = Instant::now();
+            self.holds_answer(now, now + took)
+        }
+
+        fn took(&mut self, took: Duration) {
+            let now = Instant::now();
+            self.note(now, now + took);
+        }
+    }
+
     fn deferred() -> Deferred {
         let mut deferred = Deferred { company: true, ..Deferred::default() };
         deferred.limit(Duration::from_micros(200), Duration::from_millis(1));
@@ -97,29 +109,29 @@ mod tests {
     fn answers_wait_once_the_application_was_quick_for_a_while() {
         let mut deferred = deferred();
         for _ in 0..CALM {
-            assert!(!deferred.holds_answer(QUICK));
-            deferred.note(QUICK);
+            assert!(!deferred.holds(QUICK));
+            deferred.took(QUICK);
         }
-        assert!(deferred.holds_answer(QUICK));
-        assert!(!deferred.holds_answer(Duration::from_micros(5)), "hardly worth it");
+        assert!(deferred.holds(QUICK));
+        assert!(!deferred.holds(Duration::from_micros(5)), "hardly worth it");
         deferred.company = false;
-        assert!(!deferred.holds_answer(QUICK), "nobody to wait for");
+        assert!(!deferred.holds(QUICK), "nobody to wait for");
         deferred.company = true;
-        deferred.note(SLOW);
-        deferred.note(QUICK);
-        assert!(!deferred.holds_answer(QUICK), "the next may be slow again");
-        (0..3 * CALM).for_each(|_| deferred.note(QUICK));
-        deferred.note(SLOW);
-        assert!(deferred.holds_answer(QUICK), "once in a long time");
-        deferred.note(SLOW);
-        assert!(!deferred.holds_answer(QUICK), "but not again");
+        deferred.took(SLOW);
+        deferred.took(QUICK);
+        assert!(!deferred.holds(QUICK), "the next may be slow again");
+        (0..3 * CALM).for_each(|_| deferred.took(QUICK));
+        deferred.took(SLOW);
+        assert!(deferred.holds(QUICK), "once in a long time");
+        deferred.took(SLOW);
+        assert!(!deferred.holds(QUICK), "but not again");
     }
 
     #[test]
     fn they_never_wait_where_it_is_not_allowed() {
         let mut deferred = Deferred { company: true, ..Deferred::default() };
-        (0..2 * CALM).for_each(|_| deferred.note(QUICK));
-        assert!(!deferred.holds_answer(QUICK));
+        (0..2 * CALM).for_each(|_| deferred.took(QUICK));
+        assert!(!deferred.holds(QUICK));
     }
 
     #[test]

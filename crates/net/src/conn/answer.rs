@@ -48,7 +48,7 @@ impl Conn {
         self.sent = Some(core.now);
         let is_whole = size == Size::Known(first.len() as u64)
             || response.content_length() == Some(first.len() as u64);
-        let waits = is_whole && core.deferred.holds_answer(self.record.took(core.now));
+        let waits = is_whole && core.deferred.holds_answer(self.record.runs_since(), core.now);
         let when = if waits { When::WithOthers } else { When::Now };
         let mut head = std::mem::take(&mut core.outbox);
         head.clear();
@@ -155,7 +155,7 @@ impl Conn {
             // The end of a stream waits for nobody.
             self.flush(core);
         }
-        core.deferred.note(self.record.took(core.now));
+        core.deferred.note(self.record.runs_since(), core.now);
         if self.http.excess() > 0 {
             log::warn!(
                 "client={} path={}: the application sent {} bytes more than its Content-Length; \
@@ -208,8 +208,9 @@ impl Conn {
 
     /// The response is complete as far as the application is concerned.
     fn answered(&mut self, core: &mut Core) {
-        self.record.answered(core.now);
-        if !self.is_whole_held {
+        if self.is_whole_held {
+            self.record.answered(core.now);
+        } else {
             self.log(core);
         }
         if self.phase == Phase::Closed {

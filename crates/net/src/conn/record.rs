@@ -4,7 +4,7 @@
 //! none, unless it was answered.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serve_http::Response;
 
@@ -32,7 +32,7 @@ pub(super) struct Record {
     whole: Option<Instant>,
     /// When the application got it.
     run: Option<Instant>,
-    /// When it had answered.
+    /// When it had answered, if the line comes later.
     answered: Option<Instant>,
     logged: Logged,
     notes: Notes,
@@ -76,13 +76,13 @@ impl Record {
         self.run = Some(now);
     }
 
+    /// The application has answered, and the log is to hear of it later.
     pub(super) fn answered(&mut self, now: Instant) {
         self.answered = Some(now);
     }
 
-    /// For how long the application has had the request.
-    pub(super) fn took(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.run.unwrap_or(now))
+    pub(super) fn runs_since(&self) -> Instant {
+        self.run.unwrap_or(self.began)
     }
 }
 

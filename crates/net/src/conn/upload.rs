@@ -20,11 +20,8 @@ impl Conn {
 
     /// Reads a large body to where it will stay: a copy less.
     pub(super) fn read_body(&mut self, core: &mut Core) -> Option<usize> {
-        let (Phase::Body { .. }, Framing::Length(length)) =
-            (self.phase, self.http.head().framing())
-        else {
-            return None;
-        };
+        let Phase::Body { .. } = self.phase else { return None };
+        let Framing::Length(length) = self.http.head().framing() else { return None };
         let space = self.spool.space(length).filter(|space| space.len() >= core.inbox.len())?;
         let most = SHARE.min(space.len());
         let space = &mut space[..most];
