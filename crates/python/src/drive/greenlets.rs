@@ -13,7 +13,6 @@
 mod flights;
 mod lookout;
 
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,9 +22,9 @@ use serve_net::{Board, Exchange, Reactor, Shared};
 
 use self::flights::Flights;
 use self::lookout::Lookout;
-use super::orders::{Control, Orders};
-use super::{Host, Options};
-use crate::app::{App, Refusal, built_in};
+use super::Worker;
+use super::orders::Orders;
+use crate::app::{Refusal, built_in};
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
 
@@ -74,28 +73,15 @@ fn broken(error: &PyErr) -> Refusal {
 ///
 /// # Errors
 /// A sentence, when the loop cannot go on.
-pub(super) fn run(
-    py: Python<'_>,
-    app: App,
-    reactor: Reactor,
-    options: &Options,
-    board: Arc<dyn Board>,
-    control: &mut dyn Control,
-) -> Result<(), String> {
+pub(super) fn run(py: Python<'_>, reactor: Reactor, worker: Worker<'_>) -> Result<(), String> {
     let reactor = Shared::new(reactor);
-    let watch = |fd| reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"));
-    control.watched().into_iter().try_for_each(watch)?;
+    let (options, board) = (worker.options, worker.board.clone());
     let flights = Flights::new(py, reactor.clone(), board.clone(), options);
     let flights = Arc::new(flights.map_err(|error| error.to_string())?);
-    let host: Arc<dyn Host> = flights.clone();
-    let bridge = Bridge::new(py, app, reactor.clone(), options, host);
-    let bridge = bridge.map_err(|error| error.to_string())?;
+    let (bridge, orders) = worker.prepare(py, &reactor, flights.clone())?;
     let interrupted = flights.clone();
     let hooks = options.hooks.clone();
     let alarm = timeout::alarm(py, move |py| interrupted.interrupt(py), hooks)?;
-    let wakeup = timeout::wakeup(py)?;
-    watch(wakeup.as_fd())?;
-    let orders = Orders::new(control, wakeup, options.idle_grace);
     let lookout = Lookout::start(alarm, flights.clone(), reactor.clone(), options)?;
     let looper = Loop {
         bridge,
