@@ -31,6 +31,14 @@ use crate::timeout;
 /// Exit code: the configuration cannot be had.
 const CONFIGURATION: i32 = 2;
 
+/// How long a turn may go on beginning requests. Then it is the turn of those that
+/// have begun, and of whatever else the application has in the hub.
+const SHARE: Duration = Duration::from_millis(10);
+
+/// How soon the next turn comes then. Not at once: gevent runs a thousand callbacks
+/// that follow each other before it looks at anything else.
+const BREATH: Duration = Duration::from_micros(100);
+
 /// Whether gevent is there to be used.
 ///
 /// # Errors
@@ -107,6 +115,8 @@ struct State {
     kits: Vec<Kit>,
     /// When the timer is due.
     armed: Option<Instant>,
+    /// Whether the last turn has left requests that are complete.
+    cut: bool,
     /// Whether the hub is inside a turn, at whose end everything is looked at.
     turning: bool,
     /// What the main greenlet is woken for.
@@ -162,6 +172,9 @@ impl Loop {
             self.state().tired = true;
         }
         self.bridge.run(py, &mut kit, exchange);
+        // A thousand that were woken together end before the next turn, and none of
+        // them keeps the hub.
+        self.lookout.beat();
         self.flights.end(number);
         let turning = {
             let mut state = self.state();
@@ -215,8 +228,13 @@ impl Loop {
         }
         // Bound apart: a lock taken in the `while let` would be held over the switch.
         let next = || self.reactor.lock().next();
+        let began = Instant::now();
         while let Some(exchange) = next() {
             self.begin(py, exchange);
+            if began.elapsed() >= SHARE {
+                self.state().cut = true;
+                break;
+            }
         }
         self.flights.end_gone(py);
         self.flights.end_late(py);
@@ -258,6 +276,7 @@ impl Loop {
         if state.closed || armed.is_some_and(|at| at <= due) {
             return Ok(());
         }
+        let due = if std::mem::take(&mut state.cut) { due.max(now + BREATH) } else { due };
         state.armed = Some(due);
         drop(state);
         let seconds = due.saturating_duration_since(now).as_secs_f64();
