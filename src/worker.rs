@@ -108,6 +108,7 @@ fn serve(
         multiprocess: settings.workers != Workers::Count(1),
         software: SOFTWARE.to_owned(),
         idle_grace: IDLE_GRACE,
+        graceful_timeout: settings.graceful_timeout,
         timeout: settings.timeout,
         request_timeout: settings.request_timeout,
         tired_after: tired_after(settings),

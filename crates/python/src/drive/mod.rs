@@ -20,6 +20,7 @@ use serve_net::{Board, Reactor, Shared};
 use self::orders::Orders;
 use crate::app::App;
 use crate::environ::Origin;
+use crate::farewell::Farewell;
 use crate::hooks::Hooks;
 use crate::respond::Bridge;
 use crate::timeout;
@@ -42,6 +43,8 @@ pub struct Options {
     /// How long a kept-alive connection may still send a request once the
     /// worker is told to stop.
     pub idle_grace: Duration,
+    /// How long requests may go on, once the worker is told to stop.
+    pub graceful_timeout: Duration,
     /// How long the application may have a request; also how long whoever
     /// watches the [`Board`] waits for a sign of life.
     pub timeout: Option<Duration>,
@@ -101,11 +104,13 @@ impl<'a> Worker<'a> {
     ) -> Result<(Bridge, Orders<'a>), String> {
         let watch = |fd| reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"));
         self.control.watched().into_iter().try_for_each(watch)?;
-        let bridge = Bridge::new(py, self.app, reactor.clone(), self.options, host);
+        let farewell = Arc::new(Farewell::default());
+        let bridge =
+            Bridge::new(py, self.app, reactor.clone(), self.options, host, farewell.clone());
         let bridge = bridge.map_err(|error| error.to_string())?;
         let wakeup = timeout::wakeup(py)?;
         watch(wakeup.as_fd())?;
-        Ok((bridge, Orders::new(self.control, wakeup, self.options.idle_grace)))
+        Ok((bridge, Orders::new(self.control, wakeup, self.options, farewell)))
     }
 }
 
