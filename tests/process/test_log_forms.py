@@ -160,6 +160,7 @@ def test_an_unknown_atom_is_told_and_becomes_a_dash(serve):
 
 each_class = pytest.mark.every_class("sync", "threads", "async")
 
+
 @each_class
 def test_under_load_and_three_reloads_each_answered_request_has_one_line(serve):
     server = serve(WHO, "--access-logfile", "access.log", workers=2)
