@@ -377,7 +377,8 @@ def test_an_application_may_have_signals_the_server_does_not_need(serve):
 
 def test_a_signal_that_comes_while_a_request_runs_does_not_wait_for_the_next_one(serve):
     """Whoever hears of it, the main thread looks for it before it sleeps."""
-    server = serve("""
+    server = serve(
+        """
         import os, signal, threading, time
 
         signal.signal(signal.SIGALRM, lambda *_: print("alarm", flush=True))
@@ -397,9 +398,16 @@ def test_a_signal_that_comes_while_a_request_runs_does_not_wait_for_the_next_one
             start_response("200 OK", [("Content-Type", "text/plain")])
             # No bytecode from here to the end of the request, where a handler could run.
             return map(os.read, [read], [4])
-    """)
-    assert server.get("/")[2] == b"over"
+    """,
+        "--keep-alive",
+        "60",
+    )
+    # Kept open: its end would wake the worker.
+    client = server.http()
+    client.request("GET", "/")
+    assert client.getresponse().read() == b"over"
     server.out.wait("^alarm$")
+    client.close()
 
 
 # ---- the first start
