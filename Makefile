@@ -28,7 +28,7 @@ BENCH_VENV := $(CURDIR)/.venv-bench
 # entering .venv would rebuild everything, and .venv be made from itself.
 export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))' 2>/dev/null)
 
-.PHONY: build run test soak bench bench-workers bench-instructions bench-footprint bench-wheel
+.PHONY: build run test soak bench bench-workers bench-instructions bench-footprint bench-wheel bench-head-of-line
 .PHONY: lint arch gen fuzz docs wheel clean help
 .PHONY: test-wheel-again test-pythons test-container
 .PHONY: debug test-rust test-python pages check-gen check-python
@@ -58,6 +58,10 @@ bench-footprint: build $(BENCH_VENV)/has-peers ## how soon it is there, and its 
 
 bench-workers: build $(BENCH_VENV)/has-peers ## compare the worker classes; ARGS=--help
 	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.workers $(ARGS)
+
+bench-head-of-line: build $(VENV)/has-tests ## do quick requests wait behind slow ones?
+	cd tests && VIRTUAL_ENV=$(VENV) SERVE_BIN=$(TARGET)/release/serve \
+		$(VENV)/bin/python -m bench.head_of_line
 
 soak: build $(VENV)/has-tests ## a crowd, and minutes of mixed load that may leak nothing; ARGS=--help
 	cd tests && VIRTUAL_ENV=$(VENV) SERVE_BIN=$(TARGET)/release/serve \

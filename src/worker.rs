@@ -12,7 +12,7 @@ use pyo3::Python;
 use serve_config::{Settings, Workers};
 use serve_http::Limits;
 use serve_net::{Board, Company, Listener, Reactor};
-use serve_python::{App, Control, Driver, Hooks, Moment, Options, Order, Origin};
+use serve_python::{App, Control, Driver, Hooks, Moment, Options, Order, Origin, Worker};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
 use crate::mold::Cast;
@@ -108,6 +108,7 @@ fn serve(
         multiprocess: settings.workers != Workers::Count(1),
         software: SOFTWARE.to_owned(),
         idle_grace: IDLE_GRACE,
+        graceful_timeout: settings.graceful_timeout,
         timeout: settings.timeout,
         request_timeout: settings.request_timeout,
         tired_after: tired_after(settings),
@@ -128,7 +129,8 @@ fn serve(
     }
     let board = Arc::new(Seat(link.slot()));
     let mut master = Master { link, quit: false };
-    let served = serve_python::run(py, app, reactor, &options, board, &mut master);
+    let worker = Worker { app, options: &options, board, control: &mut master };
+    let served = serve_python::run(py, reactor, worker);
     if master.quit {
         mold::tell(py, hooks.as_deref(), Moment::Quitting);
     }

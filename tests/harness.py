@@ -265,10 +265,10 @@ class Server:
 
 
 def read_all(connection):
-    received = b""
+    received = bytearray()
     while piece := connection.recv(65536):
         received += piece
-    return received
+    return bytes(received)
 
 
 #: What a look at a process meets when it ends, or a descriptor of it is closed, in that moment.

@@ -275,14 +275,18 @@ def test_a_worker_without_descriptors_recovers(serve):
         server.log.wait(short)
     assert server.served_by() == worker
     wait_until(lambda: 0 < len(descriptors(worker)) <= len(before), "the connections to be closed")
-    assert server.log.count(short) == 1
     assert server.log.count(ERROR) == 0
+    again = r"info: connections are accepted again"
 
     def said():
         server.served_by()
-        return server.log.count("connections are accepted again")
+        return server.log.count(again)
 
     wait_until(said, "the end of it to be logged")
+    # Once per episode. On a busy machine there may be two: the worker, or the clients' end, is
+    # held up for longer than the second after which one is over.
+    told = [line for line in server.log.lines if re.search(f"{short}|{again}", line)]
+    assert all(re.search(again if number % 2 else short, line) for number, line in enumerate(told))
 
 
 # ---- logs

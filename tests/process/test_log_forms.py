@@ -171,7 +171,10 @@ def test_an_unknown_atom_is_told_and_becomes_a_dash(serve):
 
 # ---- each request once
 
+each_class = pytest.mark.every_class("sync", "threads", "async")
 
+
+@each_class
 def test_under_load_and_three_reloads_each_answered_request_has_one_line(serve):
     server = serve(WHO, "--access-logfile", "access.log", workers=2)
     log = server.cwd / "access.log"
@@ -188,6 +191,18 @@ def test_under_load_and_three_reloads_each_answered_request_has_one_line(serve):
     assert len(lines) == len(load.answers)
 
 
+@each_class
+def test_a_full_disk_under_load_costs_no_request_and_one_line(serve):
+    server = serve(WHO, "--access-logfile", "/dev/full")
+    with Load(server) as load:
+        server.log.wait("error: access log: cannot write: No space left on device")
+        load.wait_for_answers(200)
+    assert not load.failures
+    assert server.stop() == 0
+    assert server.log.count(" (error|warning): ") == 1
+
+
+@each_class
 def test_a_request_whose_time_is_over_has_its_line(serve):
     app = """
         import time
@@ -200,6 +215,7 @@ def test_a_request_whose_time_is_over_has_its_line(serve):
     server.out.wait('"GET /slow HTTP/1.1" 504 ')
 
 
+@each_class
 def test_lines_go_on_when_the_disk_has_room_again(serve):
     server = serve(WHO, "--access-logfile", "access.log", start=False)
     log = server.cwd / "access.log"

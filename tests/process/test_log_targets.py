@@ -68,6 +68,7 @@ def ear():
 # ---- statsd
 
 
+@pytest.mark.every_class("sync", "threads", "async")
 def test_statsd_hears_gunicorn_s_metrics(serve, ear):
     options = ["--statsd-host", ear.name, "--statsd-prefix", "shop", "--dogstatsd-tags", "a:b,c:d"]
     server = serve(RAISES, *options)

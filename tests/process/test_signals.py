@@ -375,6 +375,41 @@ def test_an_application_may_have_signals_the_server_does_not_need(serve):
     client.close()
 
 
+def test_a_signal_that_comes_while_a_request_runs_does_not_wait_for_the_next_one(serve):
+    """Whoever hears of it, the main thread looks for it before it sleeps."""
+    server = serve(
+        """
+        import os, signal, threading, time
+
+        signal.signal(signal.SIGALRM, lambda *_: print("alarm", flush=True))
+
+        def app(environ, start_response):
+            read, write = os.pipe()
+
+            def ring():
+                # Elsewhere than in the main thread, whose system call would be interrupted; and
+                # while the relay listens in its place, as it does under a slow request.
+                time.sleep(0.05)
+                signal.pthread_kill(threading.get_ident(), signal.SIGALRM)
+                time.sleep(0.05)
+                os.write(write, b"over")
+
+            threading.Thread(target=ring).start()
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            # No bytecode from here to the end of the request, where a handler could run.
+            return map(os.read, [read], [4])
+    """,
+        "--keep-alive",
+        "60",
+    )
+    # Kept open: its end would wake the worker.
+    client = server.http()
+    client.request("GET", "/")
+    assert client.getresponse().read() == b"over"
+    server.out.wait("^alarm$")
+    client.close()
+
+
 # ---- the first start
 
 

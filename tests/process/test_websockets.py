@@ -1,6 +1,7 @@
 """WebSockets under WSGI: the application takes its connection over, as the ecosystem does it."""
 
 import queue
+import signal
 import socket
 
 import pytest
@@ -82,6 +83,15 @@ def test_flask_sock(serve):
 
 
 @each_class
+def test_a_message_that_no_buffer_holds_arrives_whole(serve):
+    server = serve(FLASK_SOCK)
+    client = Client(url(server, "/echo"), max_message_size=50_000_000)
+    big = "x" * 5_000_000 + "y" * 5_000_000
+    client.send(big)
+    assert client.receive(timeout=30) == big.upper()
+
+
+@each_class
 def test_a_client_that_goes_frees_its_slot(serve):
     server = serve(FLASK_SOCK)
     for _ in range(6):
@@ -129,6 +139,7 @@ def test_only_a_sync_worker_warns(serve):
         with server.connect() as client:
             client.sendall(UPGRADE % b"/take" + b"12345678")
             assert read_all(client) == b"raw 12345678"
+    assert server.stop() == 0
     warnings = server.log.count("warning: .*WebSocket.*use the class threads")
     assert warnings == (0 if "-k" in server.arguments else 1)
 
@@ -148,6 +159,149 @@ def test_a_reload_waits_for_it(serve):
         client.receive(timeout=30)
     assert closed.value.reason == 1000, "the close frame was lost"
     server.log.wait("gen=1 left")
+
+
+# ---- the end of a worker
+
+#: Says how a connection ended for it. Its modules are those of the class.
+TALK = """
+    import time
+    from flask import Flask
+    from flask_sock import Sock
+    from simple_websocket import ConnectionClosed
+
+    app = Flask(__name__)
+    sock = Sock(app)
+
+    def talks(handler):
+        def talk(ws):
+            try:
+                handler(ws)
+            except ConnectionClosed as closed:
+                print("closed", int(closed.reason), flush=True)
+        sock.route("/" + handler.__name__, endpoint=handler.__name__)(talk)
+
+    @talks
+    def listen(ws):
+        while True:
+            ws.send(ws.receive())
+
+    @talks
+    def push(ws):
+        while True:
+            ws.send("x" * 1000)
+            time.sleep(0.001)
+
+    @talks
+    def load(ws):
+        ws.send("x" * 6_000_000)
+        ws.receive()
+"""
+
+GOODBYE = bytes.fromhex("8802 03e9")
+#: What a client has to say to that; its mask is zero.
+ANSWER = bytes.fromhex("8882 00000000 03e9")
+
+
+def shake_hands(server, path):
+    """A client that does nothing by itself."""
+    client = server.connect()
+    key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    head = f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}"
+    client.sendall(head.encode() + b"\r\n\r\n")
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        piece = client.recv(1)
+        assert piece, answer
+        answer += piece
+    return client
+
+
+def end(server, how):
+    """Has the worker go; returns when it has heard of it."""
+    server.signal({"reload": signal.SIGHUP, "stop": signal.SIGTERM, "quit": signal.SIGINT}[how])
+    server.log.wait({"reload": "gen=2 ready in=", "stop": ": stopping", "quit": "at once"}[how])
+
+
+@each_class
+@pytest.mark.parametrize(
+    ("path", "how"),
+    [("/listen", "reload"), ("/listen", "stop"), ("/listen", "quit"), ("/push", "stop")],
+)
+def test_a_client_is_told_goodbye_before_its_worker_ends(serve, path, how):
+    server = serve(TALK, "--graceful-timeout", "9")
+    client = Client(url(server, path))
+    client.send("here")
+    assert client.receive(timeout=30)
+    end(server, how)
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            assert client.receive(timeout=30)
+    assert closed.value.reason == 1001
+    assert how == "quit" or server.out.wait("closed")
+    if how == "reload":
+        assert server.get("/")[0] == 404
+    assert server.stop() == 0
+    assert server.log.count(" error: ") == 0
+
+
+@each_class
+def test_the_answer_to_a_goodbye_reaches_the_application(serve):
+    server = serve(TALK, "--graceful-timeout", "9")
+    with shake_hands(server, "/listen") as client:
+        end(server, "stop")
+        assert client.recv(4) == GOODBYE
+        client.sendall(ANSWER)
+        server.out.wait("closed 1001")
+        assert client.recv(10) == b"", "the application's own goodbye came second"
+    assert server.wait() == 0
+
+
+@each_class
+def test_who_does_not_answer_a_goodbye_ends_all_the_same(serve):
+    server = serve(TALK, "--graceful-timeout", "9")
+    with shake_hands(server, "/listen") as client:
+        end(server, "stop")
+        assert read_all(client) == GOODBYE
+        server.out.wait("closed 1005")
+    assert server.wait() == 0
+    assert server.log.count(" error: ") == 0
+
+
+@each_class
+def test_a_goodbye_waits_for_the_end_of_a_frame(serve):
+    server = serve(TALK, "--graceful-timeout", "12", "--log-level", "debug")
+    with shake_hands(server, "/load") as client:
+        end(server, "stop")
+        server.log.wait("WebSockets are told that the worker ends")
+        received = read_all(client)
+    frame = b"\x81\x7f" + (6_000_000).to_bytes(8, "big") + b"x" * 6_000_000
+    assert (received[:-4] == frame, received[-4:]) == (True, GOODBYE)
+    assert server.wait() == 0
+
+
+LISTENING = """
+    def app(environ, start_response):
+        connection = environ["werkzeug.socket"]
+        connection.sendall(b"here")
+        while data := connection.recv(100):
+            connection.sendall(data)
+        print("the end", flush=True)
+        return []
+"""
+
+
+@each_class
+def test_another_protocol_only_finds_the_end_of_its_input(serve):
+    server = serve(LISTENING, "--graceful-timeout", "9")
+    with server.connect() as client:
+        client.sendall(UPGRADE % b"/")
+        assert client.recv(4) == b"here"
+        end(server, "stop")
+        assert read_all(client) == b""
+        server.out.wait("the end")
+    assert server.wait() == 0
+    assert server.log.count(" error: ") == 0
 
 
 @pytest.mark.every_class("threads", "async")

@@ -2,7 +2,7 @@
 //! environ of a request that asks for another protocol holds its socket, under
 //! the names that libraries look for.
 
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
 use pyo3::exceptions::PyConnectionAbortedError;
@@ -14,6 +14,7 @@ use serve_net::{ExchangeId, Shared};
 
 use crate::app::built_in;
 use crate::drive::Host;
+use crate::farewell::{Farewell, Voice};
 
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
@@ -27,12 +28,14 @@ impl<'py> Detachable<'py> {
         id: ExchangeId,
         reactor: &Shared,
         host: &Arc<dyn Host>,
+        farewell: &Arc<Farewell>,
     ) -> PyResult<Option<Self>> {
         let py = environ.py();
-        if !environ.contains(intern!(py, "HTTP_UPGRADE"))? {
+        let Some(protocol) = environ.get_item(intern!(py, "HTTP_UPGRADE"))? else {
             return Ok(None);
-        }
-        let (reactor, host) = (reactor.clone(), host.clone());
+        };
+        let protocol = protocol.extract::<String>()?;
+        let (reactor, host, farewell) = (reactor.clone(), host.clone(), farewell.clone());
         let take = PyCFunction::new_closure(py, None, None, move |args, _| {
             let py = args.py();
             let detached = reactor.lock().detach(id);
@@ -40,7 +43,8 @@ impl<'py> Detachable<'py> {
                 return Err(PyConnectionAbortedError::new_err("the request has its response"));
             };
             host.detached(id);
-            Ok((OwnedFd::into_raw_fd(fd), PyBytes::new(py, &early).unbind()))
+            let voice = Voice::new(&farewell, fd.as_raw_fd(), &protocol);
+            Ok((OwnedFd::into_raw_fd(fd), PyBytes::new(py, &early).unbind(), voice))
         })?;
         let module = MODULE.get_or_try_init(py, || module(py))?.bind(py);
         let socket = module.getattr(intern!(py, "Connection"))?.call1((take,))?;

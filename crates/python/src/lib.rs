@@ -14,7 +14,9 @@ mod detach;
 mod drive;
 mod environ;
 mod errors;
+mod farewell;
 mod file;
+mod frames;
 mod hooks;
 mod input;
 mod interpreter;
@@ -30,7 +32,7 @@ mod seen;
 mod timeout;
 
 pub use app::{App, Program, Refusal, evaluate_file, evaluate_module, insert_directories, load};
-pub use drive::{Control, Driver, Options, Order, forked, has_gevent, patch, run};
+pub use drive::{Control, Driver, Options, Order, Worker, forked, has_gevent, patch, run};
 pub use environ::Origin;
 pub use hooks::{Hooks, Moment};
 pub use interpreter::{Home, Interpreter};

@@ -16,6 +16,7 @@ use crate::detach::Detachable;
 use crate::drive::{Host, Options};
 use crate::environ::Environs;
 use crate::errors::trace;
+use crate::farewell::Farewell;
 use crate::file::FileWrapper;
 use crate::input::Input;
 use crate::noted::Noted;
@@ -29,6 +30,7 @@ pub(crate) struct Bridge {
     app: App,
     reactor: Shared,
     host: Arc<dyn Host>,
+    farewell: Arc<Farewell>,
     options: Options,
     /// What every environ has beyond PEP 3333 and CGI.
     more: Py<PyDict>,
@@ -122,12 +124,13 @@ impl Bridge {
         reactor: Shared,
         options: &Options,
         host: Arc<dyn Host>,
+        farewell: Arc<Farewell>,
     ) -> PyResult<Self> {
         let more = timeout::environ(py, host.clone())?;
         let environs = Mutex::new(vec![Environs::new(py, options, &more)?]);
         let (options, more) = (options.clone(), more.unbind());
         let noted = Noted::new(py, &reactor);
-        Ok(Self { app, reactor, host, options, more, environs, noted })
+        Ok(Self { app, reactor, host, farewell, options, more, environs, noted })
     }
 
     fn environs(&self) -> MutexGuard<'_, Vec<Environs>> {
@@ -165,11 +168,12 @@ impl Bridge {
         let (id, peer) = (exchange.id, exchange.peer);
         let input = kit.input(py, std::mem::take(&mut exchange.body))?;
         let Some(environ) = self.environ(&input, exchange)? else { return Ok(None) };
-        let detachable = Detachable::offer(&environ, id, &self.reactor, &self.host)?;
+        let (reactor, host, farewell) = (&self.reactor, &self.host, &self.farewell);
+        let detachable = Detachable::offer(&environ, id, reactor, host, farewell)?;
         let start = kit.start(py, self)?;
         let function = start.function.bind(py).clone();
         let start = start.begin(py, id);
-        let (reactor, host, noted) = (&self.reactor, &*self.host, &self.noted);
+        let (host, noted) = (&**host, &self.noted);
         Ok(Some(Call { py, id, reactor, host, environ, start, function, peer, detachable, noted }))
     }
 

@@ -13,7 +13,6 @@
 mod flights;
 mod lookout;
 
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,14 +22,22 @@ use serve_net::{Board, Exchange, Reactor, Shared};
 
 use self::flights::Flights;
 use self::lookout::Lookout;
-use super::orders::{Control, Orders};
-use super::{Host, Options};
-use crate::app::{App, Refusal, built_in};
+use super::Worker;
+use super::orders::Orders;
+use crate::app::{Refusal, built_in};
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
 
 /// Exit code: the configuration cannot be had.
 const CONFIGURATION: i32 = 2;
+
+/// How long a turn may go on beginning requests. Then it is the turn of those that
+/// have begun, and of whatever else the application has in the hub.
+const SHARE: Duration = Duration::from_millis(10);
+
+/// How soon the next turn comes then. Not at once: gevent runs a thousand callbacks
+/// that follow each other before it looks at anything else.
+const BREATH: Duration = Duration::from_micros(100);
 
 /// Whether gevent is there to be used.
 ///
@@ -74,28 +81,15 @@ fn broken(error: &PyErr) -> Refusal {
 ///
 /// # Errors
 /// A sentence, when the loop cannot go on.
-pub(super) fn run(
-    py: Python<'_>,
-    app: App,
-    reactor: Reactor,
-    options: &Options,
-    board: Arc<dyn Board>,
-    control: &mut dyn Control,
-) -> Result<(), String> {
+pub(super) fn run(py: Python<'_>, reactor: Reactor, worker: Worker<'_>) -> Result<(), String> {
     let reactor = Shared::new(reactor);
-    let watch = |fd| reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"));
-    control.watched().into_iter().try_for_each(watch)?;
+    let (options, board) = (worker.options, worker.board.clone());
     let flights = Flights::new(py, reactor.clone(), board.clone(), options);
     let flights = Arc::new(flights.map_err(|error| error.to_string())?);
-    let host: Arc<dyn Host> = flights.clone();
-    let bridge = Bridge::new(py, app, reactor.clone(), options, host);
-    let bridge = bridge.map_err(|error| error.to_string())?;
+    let (bridge, orders) = worker.prepare(py, &reactor, flights.clone())?;
     let interrupted = flights.clone();
     let hooks = options.hooks.clone();
     let alarm = timeout::alarm(py, move |py| interrupted.interrupt(py), hooks)?;
-    let wakeup = timeout::wakeup(py)?;
-    watch(wakeup.as_fd())?;
-    let orders = Orders::new(control, wakeup, options.idle_grace);
     let lookout = Lookout::start(alarm, flights.clone(), reactor.clone(), options)?;
     let looper = Loop {
         bridge,
@@ -121,6 +115,8 @@ struct State {
     kits: Vec<Kit>,
     /// When the timer is due.
     armed: Option<Instant>,
+    /// Whether the last turn has left requests that are complete.
+    cut: bool,
     /// Whether the hub is inside a turn, at whose end everything is looked at.
     turning: bool,
     /// What the main greenlet is woken for.
@@ -176,6 +172,9 @@ impl Loop {
             self.state().tired = true;
         }
         self.bridge.run(py, &mut kit, exchange);
+        // A thousand that were woken together end before the next turn, and none of
+        // them keeps the hub.
+        self.lookout.beat();
         self.flights.end(number);
         let turning = {
             let mut state = self.state();
@@ -229,8 +228,13 @@ impl Loop {
         }
         // Bound apart: a lock taken in the `while let` would be held over the switch.
         let next = || self.reactor.lock().next();
+        let began = Instant::now();
         while let Some(exchange) = next() {
             self.begin(py, exchange);
+            if began.elapsed() >= SHARE {
+                self.state().cut = true;
+                break;
+            }
         }
         self.flights.end_gone(py);
         self.flights.end_late(py);
@@ -272,6 +276,7 @@ impl Loop {
         if state.closed || armed.is_some_and(|at| at <= due) {
             return Ok(());
         }
+        let due = if std::mem::take(&mut state.cut) { due.max(now + BREATH) } else { due };
         state.armed = Some(due);
         drop(state);
         let seconds = due.saturating_duration_since(now).as_secs_f64();

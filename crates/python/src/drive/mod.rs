@@ -9,15 +9,21 @@ mod sync;
 mod threads;
 mod watch;
 
+use std::fmt;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use serve_net::{Board, Reactor};
+use serve_net::{Board, Reactor, Shared};
 
+use self::orders::Orders;
 use crate::app::App;
 use crate::environ::Origin;
+use crate::farewell::Farewell;
 use crate::hooks::Hooks;
+use crate::respond::Bridge;
+use crate::timeout;
 
 pub use greenlets::{forked, has_gevent, patch};
 pub(crate) use host::Host;
@@ -37,6 +43,8 @@ pub struct Options {
     /// How long a kept-alive connection may still send a request once the
     /// worker is told to stop.
     pub idle_grace: Duration,
+    /// How long requests may go on, once the worker is told to stop.
+    pub graceful_timeout: Duration,
     /// How long the application may have a request; also how long whoever
     /// watches the [`Board`] waits for a sign of life.
     pub timeout: Option<Duration>,
@@ -67,24 +75,55 @@ pub enum Driver {
     },
 }
 
+/// All that a worker is, besides its interpreter and its reactor.
+pub struct Worker<'a> {
+    /// What it runs.
+    pub app: App,
+    /// How.
+    pub options: &'a Options,
+    /// Where it shows what it is doing.
+    pub board: Arc<dyn Board>,
+    /// Who tells it what to do.
+    pub control: &'a mut dyn Control,
+}
+
+impl fmt::Debug for Worker<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Worker<'a> {
+    /// What every driver begins with: the way to the application, and the ears of
+    /// `reactor` for whatever is ordered.
+    fn prepare(
+        self,
+        py: Python<'_>,
+        reactor: &Shared,
+        host: Arc<dyn Host>,
+    ) -> Result<(Bridge, Orders<'a>), String> {
+        let watch = |fd| reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"));
+        self.control.watched().into_iter().try_for_each(watch)?;
+        let farewell = Arc::new(Farewell::default());
+        let bridge =
+            Bridge::new(py, self.app, reactor.clone(), self.options, host, farewell.clone());
+        let bridge = bridge.map_err(|error| error.to_string())?;
+        let wakeup = timeout::wakeup(py)?;
+        watch(wakeup.as_fd())?;
+        Ok((bridge, Orders::new(self.control, wakeup, self.options, farewell)))
+    }
+}
+
 /// Serves until told to stop.
 ///
 /// # Errors
 /// A sentence, when the loop cannot go on.
-pub fn run(
-    py: Python<'_>,
-    app: App,
-    reactor: Reactor,
-    options: &Options,
-    board: Arc<dyn Board>,
-    control: &mut dyn Control,
-) -> Result<(), String> {
-    match options.driver {
-        Driver::Sync => sync::run(py, app, reactor, options, board, control),
-        Driver::Greenlets => greenlets::run(py, app, reactor, options, board, control),
+pub fn run(py: Python<'_>, reactor: Reactor, worker: Worker<'_>) -> Result<(), String> {
+    match worker.options.driver {
+        Driver::Sync => sync::run(py, reactor, worker),
+        Driver::Greenlets => greenlets::run(py, reactor, worker),
         Driver::Threads { count, stack } => {
-            let size = threads::Size { count, stack };
-            threads::run(py, app, reactor, options, size, board, control)
+            threads::run(py, reactor, worker, threads::Size { count, stack })
         }
     }
 }

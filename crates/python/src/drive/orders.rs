@@ -4,10 +4,13 @@ use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serve_net::{Heirs, Shared};
+
+use super::Options;
+use crate::farewell::Farewell;
 
 /// What a worker is told from outside between two requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub(crate) struct Orders<'a> {
     /// Where the interpreter says that a signal of the application has come.
     wakeup: UnixStream,
     idle_grace: Duration,
+    graceful_timeout: Duration,
+    farewell: Arc<Farewell>,
     quit: AtomicBool,
 }
 
@@ -48,10 +53,12 @@ impl<'a> Orders<'a> {
     pub(super) fn new(
         control: &'a mut dyn Control,
         wakeup: UnixStream,
-        idle_grace: Duration,
+        options: &Options,
+        farewell: Arc<Farewell>,
     ) -> Self {
+        let Options { idle_grace, graceful_timeout, .. } = *options;
         let quit = AtomicBool::new(false);
-        Self { control: Mutex::new(control), wakeup, idle_grace, quit }
+        Self { control: Mutex::new(control), wakeup, idle_grace, graceful_timeout, farewell, quit }
     }
 
     pub(super) fn control(&self) -> MutexGuard<'_, &'a mut dyn Control> {
@@ -65,13 +72,21 @@ impl<'a> Orders<'a> {
         let orders = self.control().orders();
         for order in orders {
             match order {
-                Order::Retire => reactor.lock().drain(self.idle_grace, Heirs::Some),
-                Order::Stop => reactor.lock().drain(self.idle_grace, Heirs::None),
-                Order::Quit => self.quit.store(true, Ordering::SeqCst),
+                Order::Retire => self.drain(reactor, Heirs::Some),
+                Order::Stop => self.drain(reactor, Heirs::None),
+                Order::Quit => {
+                    self.farewell.say();
+                    self.quit.store(true, Ordering::SeqCst);
+                }
             }
         }
         // The main thread, if it is not the one that calls, has to look.
         reactor.wake();
+    }
+
+    fn drain(&self, reactor: &Shared, heirs: Heirs) {
+        self.farewell.announce(self.graceful_timeout);
+        reactor.lock().drain(self.idle_grace, heirs);
     }
 
     pub(super) fn is_quit(&self) -> bool {

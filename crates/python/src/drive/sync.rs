@@ -4,7 +4,6 @@
 //! The GIL is held while the application runs and let go while the loop waits,
 //! so that the application's own threads go on.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -12,13 +11,12 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use serve_net::{Board, Exchange, Reactor, Shared};
 
-use super::orders::{Control, Orders};
+use super::orders::Orders;
 use super::relay::Relay;
 use super::running::Limit;
 use super::watch::Watch;
-use super::{Host, Options};
+use super::{Options, Worker};
 use crate::alarm::Blocked;
-use crate::app::App;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
 
@@ -31,28 +29,14 @@ const ANSWERS: Duration = Duration::from_millis(1);
 ///
 /// # Errors
 /// A sentence, when the loop cannot go on.
-pub(super) fn run(
-    py: Python<'_>,
-    app: App,
-    reactor: Reactor,
-    options: &Options,
-    board: Arc<dyn Board>,
-    control: &mut dyn Control,
-) -> Result<(), String> {
+pub(super) fn run(py: Python<'_>, reactor: Reactor, worker: Worker<'_>) -> Result<(), String> {
     let reactor = Shared::new(reactor);
     reactor.lock().defer(PIECES, ANSWERS);
-    for fd in control.watched() {
-        reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"))?;
-    }
+    let (options, board) = (worker.options, worker.board.clone());
     let watch = Arc::new(Watch::new(reactor.clone(), board.clone(), options.timeout));
-    let host: Arc<dyn Host> = watch.clone();
-    let bridge = Bridge::new(py, app, reactor.clone(), options, host);
-    let bridge = bridge.map_err(|error| error.to_string())?;
+    let (bridge, orders) = worker.prepare(py, &reactor, watch.clone())?;
     let watched = watch.clone();
     let alarm = timeout::alarm(py, move |_| watched.claim(), options.hooks.clone())?;
-    let wakeup = timeout::wakeup(py)?;
-    reactor.lock().watch(wakeup.as_fd()).map_err(|error| format!("epoll_ctl: {error}"))?;
-    let orders = Orders::new(control, wakeup, options.idle_grace);
     thread::scope(|scope| {
         let relay = Relay {
             reactor: &reactor,

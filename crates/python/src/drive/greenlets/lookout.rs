@@ -83,7 +83,7 @@ impl Lookout {
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// The hub has come round.
+    /// The hub has come round, or gone on to another request.
     pub(super) fn beat(&self) {
         self.shared.count.fetch_add(1, Ordering::Relaxed);
     }

@@ -16,22 +16,19 @@ mod pool;
 mod seats;
 mod turner;
 
-use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyModule};
-use serve_net::{Board, Reactor, Shared};
+use serve_net::{Reactor, Shared};
 
-use super::orders::{Control, Orders};
+use super::Worker;
 use super::running::Limit;
-use super::{Host, Options};
 use crate::alarm::Blocked;
-use crate::app::{App, built_in};
+use crate::app::built_in;
 use crate::hooks::{Hooks, Moment};
-use crate::respond::Bridge;
 use crate::{process, timeout};
 
 use pool::Pool;
@@ -67,25 +64,15 @@ enum Call {
 /// A sentence, when the loop cannot go on.
 pub(super) fn run(
     py: Python<'_>,
-    app: App,
     mut reactor: Reactor,
-    options: &Options,
+    worker: Worker<'_>,
     size: Size,
-    board: Arc<dyn Board>,
-    control: &mut dyn Control,
 ) -> Result<(), String> {
     reactor.set_slots(size.count);
     let reactor = Shared::apart(reactor);
-    let watch = |fd| reactor.lock().watch(fd).map_err(|error| format!("epoll_ctl: {error}"));
-    for fd in control.watched() {
-        watch(fd)?;
-    }
-    let wakeup = timeout::wakeup(py)?;
-    watch(wakeup.as_fd())?;
+    let (options, board) = (worker.options, worker.board.clone());
     let seats = Arc::new(Seats::new(reactor.clone(), size.count));
-    let host: Arc<dyn Host> = seats.clone();
-    let bridge = Bridge::new(py, app, reactor.clone(), options, host);
-    let bridge = bridge.map_err(|error| error.to_string())?;
+    let (bridge, orders) = worker.prepare(py, &reactor, seats.clone())?;
     let (caller, calls) = channel();
     let pool = Pool::new(bridge, seats, board, size.count, options.tired_after, caller.clone());
     let module = built_in(py, "_threads").map_err(|refusal| refusal.message)?;
@@ -103,7 +90,7 @@ pub(super) fn run(
     let alarm = timeout::alarm(py, |_| false, None)?;
     let turner = Turner {
         pool: main.pool.clone(),
-        orders: &Orders::new(control, wakeup, options.idle_grace),
+        orders: &orders,
         alarm,
         limit: Limit::new(options.request_timeout, "request_timeout"),
         beat: turner::beat(options.timeout),
