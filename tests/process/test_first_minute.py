@@ -134,6 +134,7 @@ def test_a_pidfile_that_cannot_be_ends_the_start(tmp_path, folder):
     assert f"pidfile {folder}: No such file or directory" in line
 
 
+@embedded
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not")
 def test_an_environment_that_this_user_may_not_read_is_told_apart(tmp_path):
     hidden = tmp_path / "hidden" / "bin"
