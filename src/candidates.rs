@@ -44,7 +44,11 @@ fn find_in(directory: &Path) -> Option<(String, String)> {
         .into_iter()
         .filter_map(|(module, file)| {
             let expression = offered(&source(&directory.join(&file)))?;
-            Some((rank(&module), format!("{module}:{expression}"), file))
+            let application = format!("{module}:{expression}");
+            // A shell wants quotes around parentheses.
+            let call = application.ends_with(')');
+            let quoted = if call { format!("'{application}'") } else { application };
+            Some((rank(&module), quoted, file))
         })
         .collect();
     found.sort();

@@ -141,8 +141,10 @@ def offers(module, module_name):
         if usual:
             return f"; no application is defined there; did you mean '{module_name}.{usual[0]}'?"
         return f"; no application is defined there: is '{module_name}' the module that you mean?"
-    call = "()" if fitting[names[0]] is Fit.FACTORY else ""
-    return f"; it has {', '.join(names[:5])}: name one, as in {module_name}:{names[0]}{call}"
+    spec = f"{module_name}:{names[0]}"
+    if fitting[names[0]] is Fit.FACTORY:
+        spec = f"'{spec}()'"  # A shell wants quotes around parentheses.
+    return f"; it has {', '.join(names[:5])}: name one, as in {spec}"
 
 
 def has_submodule(module, name):
@@ -209,7 +211,7 @@ def attribute(module, module_name, expression, node):
         raise Refusal(
             NOT_AN_APPLICATION,
             f"'{expression}' is neither an attribute nor a call with literal arguments, "
-            f"as in {module_name}:app or {module_name}:create_app()",
+            f"as in {module_name}:app or '{module_name}:create_app()'",
             "",
         )
     found = module
@@ -268,7 +270,8 @@ def checked(found, spec):
 MISFITS = {
     Fit.ASGI: "'{spec}' is an ASGI application (its call is a coroutine); this version serves WSGI "
     "applications: use an ASGI server for it, or wrap it in a2wsgi.ASGIMiddleware",
-    Fit.FACTORY: "'{spec}' takes no arguments: it is a factory, not an application; write {spec}()",
+    Fit.FACTORY: "'{spec}' takes no arguments: it is a factory, not an application; "
+    "write '{spec}()'",
     Fit.NEITHER: "'{spec}' is not a WSGI application: it cannot be called with the two arguments "
     "environ and start_response",
 }

@@ -40,7 +40,7 @@ def answer(place, *options, code, env=None):
         ),
         (
             {"wsgi.py": "def create_app():\n    pass\n", "aaa.py": "app = 1\n"},
-            "`serve wsgi:create_app()` for the one in wsgi.py",
+            "`serve 'wsgi:create_app()'` for the one in wsgi.py",
         ),
         ({"__init__.py": "", "web.py": APP}, "`serve web:app` for the one in web.py"),
         ({"notes.txt": "app = 1\n"}, "`serve main:app`, where main.py has a WSGI application"),
