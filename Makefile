@@ -107,17 +107,12 @@ test-wheel-again: wheel ## build the wheel again, in another folder: it must be 
 		sha256sum $$again; \
 	done
 
-# The image is a Debian with its own Python, so the wheel is for that one.
-CONTAINER_PYTHON ?= python3.11
-
+# Compose files only if there is a podman-compose.
 test-container: $(VENV)/has-tests ## the Dockerfile's image, run by podman: needs root, debootstrap
-	@command -v podman debootstrap >/dev/null \
-		|| { echo 'make test-container needs podman and debootstrap' >&2; exit 1; }
-	$(PIP_INSTALL) maturin
-	rm -rf $(TARGET)/container
-	PYO3_PYTHON=$(CONTAINER_PYTHON) $(VENV)/bin/maturin build --release \
-		--out $(TARGET)/container --interpreter $(CONTAINER_PYTHON)
-	tests/container/images.sh $(TARGET)/container/serve-*.whl
+	@for tool in podman runc debootstrap rustc; do \
+		command -v $$tool >/dev/null || { echo "make test-container needs $$tool" >&2; exit 1; }; \
+	done
+	tests/container/images.sh
 	SERVE_IMAGE=localhost/serve-test $(VENV)/bin/python -m pytest tests/container $(ARGS)
 
 lint: check-python check-gen $(VENV)/has-tests ## formatting, clippy, ruff, licences
