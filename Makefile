@@ -94,7 +94,8 @@ test-python-%:
 
 wheel: check-python $(VENV_MADE) ## build the wheel, and the sdist: target/wheels
 	$(PIP_INSTALL) maturin
-	$(VENV)/bin/maturin build --release --sdist --out $(TARGET)/wheels --interpreter $(PYO3_PYTHON)
+	CARGO_TARGET_DIR=$(TARGET) $(VENV)/bin/maturin build --release --sdist \
+		--out $(TARGET)/wheels --interpreter $(PYO3_PYTHON)
 
 test-wheel-again: wheel ## build the wheel again, in another folder: it must be the same
 	rm -rf $(TARGET)/again
