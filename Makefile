@@ -63,10 +63,11 @@ soak: build $(VENV)/has-tests ## a crowd, and minutes of mixed load that may lea
 	cd tests && VIRTUAL_ENV=$(VENV) SERVE_BIN=$(TARGET)/release/serve \
 		$(VENV)/bin/python -m soak $(ARGS)
 
-bench-wheel: build wheel $(BENCH_VENV)/has-peers ## the same with the wheel, beside the binary
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-index \
-		--force-reinstall --no-deps --find-links $(TARGET)/wheels serve
-	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.instructions --wheel
+bench-wheel: build wheel ## count with the wheel, too, beside the binary
+	$(PYO3_PYTHON) -m venv --clear $(TARGET)/bench-wheel
+	$(TARGET)/bench-wheel/bin/python -m pip install --quiet --disable-pip-version-check --no-index \
+		--find-links $(TARGET)/wheels serve
+	cd tests && CARGO_TARGET_DIR=$(TARGET) $(TARGET)/bench-wheel/bin/python -m bench.instructions --wheel
 
 # nextest runs no documentation tests.
 test-rust: check-python ## the Rust tests
