@@ -1,6 +1,7 @@
 """podman, as these tests call it."""
 
 import contextlib
+import http.client
 import os
 import subprocess
 from pathlib import Path
@@ -23,6 +24,14 @@ def of_its_own(port):
     """An address that no other run of the tests has."""
     pid = os.getpid()
     return f"127.{128 + (pid >> 16 & 63)}.{pid >> 8 & 255}.{pid & 255}", port
+
+
+def ask(address, path="/", method="GET", body=None):
+    """One request: the answer's head, and its body."""
+    with contextlib.closing(http.client.HTTPConnection(*address, timeout=PATIENCE)) as client:
+        client.request(method, path, body=body)
+        answer = client.getresponse()
+        return answer, answer.read()
 
 
 def inspected(name, form):

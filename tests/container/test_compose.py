@@ -1,6 +1,5 @@
 """compose.yaml as it is, but for its images, and for an address of its own."""
 
-import http.client
 import os
 import re
 import shutil
@@ -8,8 +7,8 @@ import subprocess
 
 import pytest
 import yaml
-from harness import PATIENCE, ROOT, wait_until
-from podman import ENVIRONMENT, IMAGE, ended_well, inspected, needs_podman, of_its_own, podman
+from harness import ROOT, wait_until
+from podman import ENVIRONMENT, IMAGE, ask, ended_well, inspected, needs_podman, of_its_own, podman
 
 TOOL = shutil.which("podman-compose")
 #: Debian 12's 1.0.3 cannot share a network, `network_mode: service:...`.
@@ -64,15 +63,11 @@ class Project:
 
     def get(self):
         """None while nobody listens yet."""
-        client = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
         try:
-            client.request("GET", "/")
-            answer = client.getresponse()
-            return answer.status, answer.headers["Server"].partition("/")[0], answer.read()
+            head, body = ask(self.address)
         except ConnectionError:
             return None
-        finally:
-            client.close()
+        return head.status, head.headers["Server"].partition("/")[0], body
 
 
 @pytest.fixture

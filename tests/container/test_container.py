@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from harness import PATIENCE, Log, wait_until
 from load import Load
-from podman import ENVIRONMENT, IMAGE, ended_well, needs_podman, of_its_own, podman
+from podman import ENVIRONMENT, IMAGE, ask, ended_well, needs_podman, of_its_own, podman
 
 pytestmark = needs_podman
 
@@ -97,14 +97,9 @@ class Container:
         self.process.stderr.close()
         self._place.cleanup()
 
-    def get(self, path="/", method="GET", body=None):
-        client = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
-        try:
-            client.request(method, path, body=body)
-            answer = client.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            client.close()
+    def get(self, *request):
+        head, body = ask(self.address, *request)
+        return head.status, body.decode()
 
     def stop(self):
         """Begins `podman stop`, which kills a container that is still there after the time."""

@@ -4,7 +4,6 @@ It is one pod then, and no probe is made but by the test: podman knows neither S
 autoscalers, and its timers for probes are systemd's.
 """
 
-import http.client
 import os
 import re
 import subprocess
@@ -16,6 +15,7 @@ from load import Load
 from podman import (
     ENVIRONMENT,
     IMAGE,
+    ask,
     ended_well,
     inspected,
     log_of,
@@ -53,14 +53,6 @@ class Pod:
     def __exit__(self, *exception):
         podman("kube", "down", self.file)
 
-    def get(self, path):
-        client = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
-        try:
-            client.request("GET", path)
-            return client.getresponse().status
-        finally:
-            client.close()
-
 
 @pytest.fixture
 def pod(tmp_path):
@@ -73,7 +65,7 @@ def test_a_pod_serves_and_its_end_loses_nothing(pod):
         log.wait(r"workers=3: 2 x 1 core.* \+ 1 \(cgroup quota 1\.0 CPU")
         log.wait(r"ready in=", count=3)
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            assert pod.get(pod.app[probe]["httpGet"]["path"]) == 200
+            assert ask(pod.address, pod.app[probe]["httpGet"]["path"])[0].status == 200
         rights = "{{.HostConfig.ReadonlyRootfs}} {{.Config.User}} {{.HostConfig.SecurityOpt}}"
         assert inspected(pod.container, rights) == "true 10001:10001 [no-new-privileges]"
         with Load(pod) as load:
