@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-/// Files that are looked at, and how much of each.
+/// Folders that are looked into, files of each, and how much of each file.
+const FOLDERS: usize = 30;
 const FILES: usize = 200;
 const ENOUGH: u64 = 256 * 1024;
 
@@ -65,6 +66,7 @@ fn folders(directory: &Path) -> Vec<String> {
         .filter(|name| !name.starts_with('.') && !name.contains(char::is_whitespace))
         .collect();
     names.sort();
+    names.truncate(FOLDERS);
     names
 }
 
