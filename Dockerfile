@@ -1,14 +1,7 @@
 # The image `serve`: Python, and the server in the virtual environment
-# /opt/venv, run by the user `app`. An application's image:
-#
-#     FROM serve
-#     USER root
-#     COPY requirements.txt .
-#     RUN pip install --no-cache-dir -r requirements.txt
-#     USER app
-#     COPY . .
-#
-# A config file beside main.py is found, PORT and SERVE_* are heard.
+# /opt/venv, run by the user `app`. docs/guides/containers.md has what an
+# application's image adds. A config file beside main.py is found, PORT and
+# SERVE_* are heard.
 
 ARG PYTHON=docker.io/library/python:3.13-slim-bookworm
 ARG RUST=docker.io/library/rust:1-slim-bookworm

@@ -4,8 +4,8 @@
 # The interpreter to link and to make .venv from.
 PYTHON ?= python3
 CARGO ?= cargo
-# How many Python tests run side by side.
-JOBS ?= 2
+# How many Python tests run side by side: most of the time, most of them wait.
+JOBS ?= $(shell expr 2 '*' $$(nproc))
 # Which Pythons `make test-pythons` installs the wheel in.
 PYTHONS ?= $(wildcard /usr/bin/python3 $(HOME)/.pyenv/versions/3.1[0-9].*/bin/python)
 # What it installs: this folder, or a wheel or sdist that `make wheel` has built.
@@ -67,10 +67,11 @@ soak: build $(VENV)/has-tests ## a crowd, and minutes of mixed load that may lea
 	cd tests && VIRTUAL_ENV=$(VENV) SERVE_BIN=$(TARGET)/release/serve \
 		$(VENV)/bin/python -m soak $(ARGS)
 
-bench-wheel: build wheel $(BENCH_VENV)/has-peers ## the same with the wheel, beside the binary
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-index \
-		--force-reinstall --no-deps --find-links $(TARGET)/wheels serve
-	cd tests && CARGO_TARGET_DIR=$(TARGET) $(BENCH_VENV)/bin/python -m bench.instructions --wheel
+bench-wheel: build wheel ## count with the wheel, too, beside the binary
+	$(PYO3_PYTHON) -m venv --clear $(TARGET)/bench-wheel
+	$(TARGET)/bench-wheel/bin/python -m pip install --quiet --disable-pip-version-check --no-index \
+		--find-links $(TARGET)/wheels serve
+	cd tests && CARGO_TARGET_DIR=$(TARGET) $(TARGET)/bench-wheel/bin/python -m bench.instructions --wheel
 
 # nextest runs no documentation tests.
 test-rust: check-python ## the Rust tests
@@ -98,7 +99,8 @@ test-python-%:
 
 wheel: check-python $(VENV_MADE) ## build the wheel, and the sdist: target/wheels
 	$(PIP_INSTALL) maturin
-	$(VENV)/bin/maturin build --release --sdist --out $(TARGET)/wheels --interpreter $(PYO3_PYTHON)
+	CARGO_TARGET_DIR=$(TARGET) $(VENV)/bin/maturin build --release --sdist \
+		--out $(TARGET)/wheels --interpreter $(PYO3_PYTHON)
 
 test-wheel-again: wheel ## build the wheel again, in another folder: it must be the same
 	rm -rf $(TARGET)/again
@@ -111,17 +113,12 @@ test-wheel-again: wheel ## build the wheel again, in another folder: it must be 
 		sha256sum $$again; \
 	done
 
-# The image is a Debian with its own Python, so the wheel is for that one.
-CONTAINER_PYTHON ?= python3.11
-
+# Compose files only if there is a podman-compose.
 test-container: $(VENV)/has-tests ## the Dockerfile's image, run by podman: needs root, debootstrap
-	@command -v podman debootstrap >/dev/null \
-		|| { echo 'make test-container needs podman and debootstrap' >&2; exit 1; }
-	$(PIP_INSTALL) maturin
-	rm -rf $(TARGET)/container
-	PYO3_PYTHON=$(CONTAINER_PYTHON) $(VENV)/bin/maturin build --release \
-		--out $(TARGET)/container --interpreter $(CONTAINER_PYTHON)
-	tests/container/images.sh $(TARGET)/container/serve-*.whl
+	@for tool in podman runc debootstrap rustc; do \
+		command -v $$tool >/dev/null || { echo "make test-container needs $$tool" >&2; exit 1; }; \
+	done
+	tests/container/images.sh
 	SERVE_IMAGE=localhost/serve-test $(VENV)/bin/python -m pytest tests/container $(ARGS)
 
 lint: check-python check-gen $(VENV)/has-tests ## formatting, clippy, ruff, licences

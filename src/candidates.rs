@@ -5,21 +5,69 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-/// Files that are looked at, and how much of each.
+/// Folders that are looked into, files of each, and how much of each file.
+const FOLDERS: usize = 30;
 const FILES: usize = 200;
 const ENOUGH: u64 = 256 * 1024;
 
-/// The application in `directory` that is most probably meant, and its file.
-pub(crate) fn find(directory: &Path) -> Option<(String, String)> {
+/// An application that is probably meant.
+pub(crate) struct Candidate {
+    /// What the command line names it by, `--chdir` included.
+    pub(crate) arguments: String,
+    /// Where it is defined, from the folder that was asked about.
+    pub(crate) file: String,
+}
+
+/// The application in `directory` that is most probably meant; else one near by,
+/// since people start in the wrong folder.
+pub(crate) fn find(directory: &Path) -> Option<Candidate> {
+    // Inside a package, its modules have other names, and do not find their own.
+    let above = directory.join("__init__.py").exists().then_some("..");
+    let here = || {
+        let (arguments, file) = find_in(directory)?;
+        Some(Candidate { arguments, file })
+    };
+    above
+        .and_then(|above| find_from(directory, above))
+        .or_else(here)
+        .or_else(|| folders(directory).iter().find_map(|folder| find_from(directory, folder)))
+}
+
+fn find_from(directory: &Path, folder: &str) -> Option<Candidate> {
+    let (application, file) = find_in(&directory.join(folder))?;
+    let arguments = format!("{application} --chdir {folder}");
+    Some(Candidate { arguments, file: format!("{folder}/{file}") })
+}
+
+/// The best application of a folder, and its file.
+fn find_in(directory: &Path) -> Option<(String, String)> {
     let mut found: Vec<_> = modules(directory)
         .into_iter()
         .filter_map(|(module, file)| {
             let expression = offered(&source(&directory.join(&file)))?;
-            Some((rank(&module), format!("{module}:{expression}"), file))
+            let application = format!("{module}:{expression}");
+            // A shell wants quotes around parentheses.
+            let call = application.ends_with(')');
+            let quoted = if call { format!("'{application}'") } else { application };
+            Some((rank(&module), quoted, file))
         })
         .collect();
     found.sort();
     found.into_iter().next().map(|(_, application, file)| (application, file))
+}
+
+/// The folders of a folder, in order. What is hidden, and a virtual environment,
+/// holds no application of anybody's own.
+fn folders(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().take(FILES);
+    let mut names: Vec<_> = entries
+        .filter(|entry| entry.path().is_dir() && !entry.path().join("pyvenv.cfg").exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.') && !name.contains(char::is_whitespace))
+        .collect();
+    names.sort();
+    names.truncate(FOLDERS);
+    names
 }
 
 /// The modules of a folder, and the `wsgi` of each package in it.

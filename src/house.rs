@@ -478,8 +478,8 @@ fn remove_socket(listener: &Listener) {
 fn nameless(directory: &Path) -> String {
     let help = "`serve --help` shows more";
     match candidates::find(directory) {
-        Some((application, file)) => format!(
-            "no application is named: write `serve {application}` for the one in {file}; {help}"
+        Some(candidates::Candidate { arguments, file }) => format!(
+            "no application is named: write `serve {arguments}` for the one in {file}; {help}"
         ),
         None => format!(
             "no application is named: write `serve main:app`, where main.py has a WSGI application called app; {help}"

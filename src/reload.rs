@@ -131,7 +131,8 @@ impl Scope {
             watcher.add(root);
         }
         let (here, count) = (self.here.display(), watcher.folders.len());
-        log::log!(level, "watching *.py in {here} and below, {count} folders");
+        let folders = if count == 1 { "folder" } else { "folders" };
+        log::log!(level, "watching *.py in {here} and below, {count} {folders}");
         Ok(watcher)
     }
 

@@ -66,12 +66,14 @@ def missing_module(name, missing):
     here = os.getcwd()
     names = [entry for entry in map(module_in, os.scandir(here)) if entry]
     module, _, attribute = missing.rpartition(".")
-    close = (
-        [f"{module}:{attribute}"]
-        if module in names
-        else difflib.get_close_matches(missing, names, n=1)
-    )
     elsewhere = folder_with(here, missing.partition(".")[0])
+    if module in names:
+        close = [f"{module}:{attribute}"]
+    elif elsewhere in names:
+        # A package of this folder: its modules are to be found by that name only.
+        close = [f"{elsewhere}.{missing}"]
+    else:
+        close = difflib.get_close_matches(missing, names, n=1)
     if close:
         hint = f"; did you mean '{close[0]}'?"
     elif elsewhere:
@@ -137,9 +139,19 @@ def offers(module, module_name):
     order = [Fit.APPLICATION, Fit.FACTORY]
     names = [name for rank in order for name in found if fitting[name] is rank] or list(found)
     if not names:
+        usual = [name for name in ("wsgi", "app", "main") if has_submodule(module, name)]
+        if usual:
+            return f"; no application is defined there; did you mean '{module_name}.{usual[0]}'?"
         return f"; no application is defined there: is '{module_name}' the module that you mean?"
-    call = "()" if fitting[names[0]] is Fit.FACTORY else ""
-    return f"; it has {', '.join(names[:5])}: name one, as in {module_name}:{names[0]}{call}"
+    spec = f"{module_name}:{names[0]}"
+    if fitting[names[0]] is Fit.FACTORY:
+        spec = f"'{spec}()'"  # A shell wants quotes around parentheses.
+    return f"; it has {', '.join(names[:5])}: name one, as in {spec}"
+
+
+def has_submodule(module, name):
+    folders = getattr(module, "__path__", [])
+    return any(os.path.exists(os.path.join(folder, f"{name}.py")) for folder in folders)
 
 
 #: CO_COROUTINE, CO_ITERABLE_COROUTINE and CO_ASYNC_GENERATOR of a code object's flags.
@@ -230,7 +242,7 @@ def attribute(module, module_name, expression, node):
         raise Refusal(
             NOT_AN_APPLICATION,
             f"'{expression}' is neither an attribute nor a call with literal arguments, "
-            f"as in {module_name}:app or {module_name}:create_app()",
+            f"as in {module_name}:app or '{module_name}:create_app()'",
             "",
         )
     found = module
@@ -291,7 +303,8 @@ def checked(found, spec):
 MISFITS = {
     Fit.ASGI: "'{spec}' is an ASGI application (its call is a coroutine); this version serves WSGI "
     "applications: use an ASGI server for it, or wrap it in a2wsgi.ASGIMiddleware",
-    Fit.FACTORY: "'{spec}' takes no arguments: it is a factory, not an application; write {spec}()",
+    Fit.FACTORY: "'{spec}' takes no arguments: it is a factory, not an application; "
+    "write '{spec}()'",
     Fit.NEITHER: "'{spec}' is not a WSGI application: it cannot be called with the two arguments "
     "environ and start_response",
 }

@@ -3,9 +3,7 @@
 import http.client
 import json
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 import textwrap
 import threading
@@ -13,17 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE, ROOT, Log, wait_until
-
-sys.path.append(str(ROOT / "tests" / "process"))
-
+from harness import PATIENCE, Log, wait_until
 from load import Load
+from podman import ENVIRONMENT, IMAGE, ask, ended_well, needs_podman, of_its_own, podman
 
-IMAGE = os.environ.get("SERVE_IMAGE")
-#: crun does not run where both versions of cgroups are mounted; runc does.
-PODMAN = ["podman", *(["--runtime", "runc"] if shutil.which("runc") else [])]
-
-pytestmark = pytest.mark.skipif(not IMAGE, reason="needs podman and root: make test-container")
+pytestmark = needs_podman
 
 APP = """
     import os, subprocess
@@ -65,9 +57,8 @@ class Container:
     BARE = ["--read-only", "--read-only-tmpfs=false", "--ipc=none", "--cap-drop=ALL"]
 
     def __init__(self, *options, arguments=()):
-        pid = os.getpid()
-        self.address = (f"127.{128 + (pid >> 16 & 63)}.{pid >> 8 & 255}.{pid & 255}", 8000)
-        self.name = f"serve-test-{pid}-{time.monotonic_ns()}"
+        self.address = of_its_own(8000)
+        self.name = f"serve-test-{os.getpid()}-{time.monotonic_ns()}"
         self._place = tempfile.TemporaryDirectory(prefix="serve-test-")
         self.place = Path(self._place.name)
         self.place.chmod(0o755)
@@ -76,8 +67,7 @@ class Container:
         (self.place / "gate").chmod(0o666)
         bind = "{}:{}".format(*self.address)
         self.command = [
-            *(*PODMAN, "run", "--name", self.name, "--network=host"),
-            *("--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096", "--no-healthcheck"),
+            *("podman", "run", "--name", self.name, "--network=host", "--no-healthcheck"),
             *("--security-opt=no-new-privileges", f"--volume={self.place}:/srv/app:ro"),
             *(*options, IMAGE, "serve", "main:app", "--bind", bind, *arguments),
         ]
@@ -91,6 +81,7 @@ class Container:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=ENVIRONMENT,
         )
         self.out, self.log = Log(self.process.stdout), Log(self.process.stderr)
         self.log.wait(r"ready in=")
@@ -106,38 +97,25 @@ class Container:
         self.process.stderr.close()
         self._place.cleanup()
 
-    def get(self, path="/", method="GET", body=None):
-        client = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
-        try:
-            client.request(method, path, body=body)
-            answer = client.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            client.close()
+    def get(self, *request):
+        head, body = ask(self.address, *request)
+        return head.status, body.decode()
 
     def stop(self):
         """Begins `podman stop`, which kills a container that is still there after the time."""
         return subprocess.Popen(
-            [*PODMAN, "stop", "--time=50", self.name], stdout=subprocess.DEVNULL
+            ["podman", "stop", "--time=50", self.name], stdout=subprocess.DEVNULL, env=ENVIRONMENT
         )
 
     def stopped(self, stop):
         """That the container has ended by itself, and with 0."""
         assert stop.wait(PATIENCE) == 0
-        # The exit code of `podman run` is not it: run and stop may both tidy up.
-        state = "--format={{.State.Status}} {{.State.ExitCode}}"
-        inspect = ["container", "inspect", state, self.name]
-        wait_until(lambda: podman(*inspect).stdout.startswith("exited"), "the container's end")
-        assert podman(*inspect).stdout == "exited 0\n"
+        ended_well(self.name)
         self.log.drain()
 
     def open_gate(self):
         # Blocks until somebody waits there.
         threading.Thread(target=open, args=(self.place / "gate", "w"), daemon=True).start()
-
-
-def podman(*arguments):
-    return subprocess.run([*PODMAN, *arguments], capture_output=True, text=True)
 
 
 def test_the_number_of_workers_is_that_of_the_limits():
@@ -167,14 +145,17 @@ def test_a_worker_that_takes_more_than_all_memory_is_blamed_and_replaced():
 
 
 def test_it_needs_neither_root_nor_a_disk_nor_shared_memory():
+    """Only a large upload that does not tell its length needs a place."""
+    megabyte = b"x" * 1_000_000
     with Container(*Container.BARE) as container:
         user, shared, written = container.get("/house")[1].split(maxsplit=2)
         assert (user, shared, written) == ("10001", "False", "Read-only file system")
-        status, _ = container.get("/upload", "POST", b"x" * 4_000_000)
+        assert container.get("/upload", "POST", 4 * megabyte) == (200, "4000000")
+        status, _ = container.get("/upload", "POST", iter([megabyte] * 4))
         assert status == 500
         container.log.wait(r"cannot keep a request body in /tmp: Read-only file system")
     with Container(*Container.BARE, "--tmpfs=/tmp") as container:
-        assert container.get("/upload", "POST", b"x" * 4_000_000) == (200, "4000000")
+        assert container.get("/upload", "POST", iter([megabyte] * 4)) == (200, "4000000")
 
 
 def test_the_access_log_is_on_stdout_and_the_rest_on_stderr():

@@ -83,14 +83,14 @@ FAILURES = {
         "def create_app():\n    return print\n",
         4,
         0,
-        r"'main:create_app' takes no arguments: it is a factory, .*write main:create_app\(\)$",
+        r"'main:create_app' takes no arguments: it is a factory, .*write 'main:create_app\(\)'$",
         "main:create_app",
     ),
     "only a factory": failure(
         "def helper(a, b, c):\n    pass\n\ndef create_app(config=None):\n    return print\n",
         4,
         0,
-        r"neither 'application' nor 'app'; it has create_app: .* as in main:create_app\(\)$",
+        r"neither 'application' nor 'app'; it has create_app: .* as in 'main:create_app\(\)'$",
         "main",
     ),
     "not callable with an environ": failure(

@@ -40,18 +40,37 @@ def answer(place, *options, code, env=None):
         ),
         (
             {"wsgi.py": "def create_app():\n    pass\n", "aaa.py": "app = 1\n"},
-            "`serve wsgi:create_app()` for the one in wsgi.py",
+            "`serve 'wsgi:create_app()'` for the one in wsgi.py",
         ),
+        ({"__init__.py": "", "web.py": APP}, "`serve web:app` for the one in web.py"),
         ({"notes.txt": "app = 1\n"}, "`serve main:app`, where main.py has a WSGI application"),
+        (
+            {"blog/blog/wsgi.py": "application = 1\n", "blog/manage.py": ""},
+            "`serve blog.wsgi:application --chdir blog` for the one in blog/blog/wsgi.py",
+        ),
+        (
+            {"venv/app.py": APP, "venv/pyvenv.cfg": "", ".git/app.py": APP, "src/web.py": APP},
+            "`serve web:app --chdir src` for the one in src/web.py",
+        ),
     ],
 )
 def test_without_an_application_the_one_that_is_there_is_named(tmp_path, files, written):
+    here = tmp_path / "here"
     for name, source in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(source)
-    line = answer(tmp_path, "-b", "127.0.0.1:0", code=2)
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(source)
+    line = answer(here, "-b", "127.0.0.1:0", code=2)
     assert f"no application is named: write {written}" in line
     assert "`serve --help` shows more" in line
+
+
+def test_inside_a_package_the_folder_above_is_named(tmp_path):
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "wsgi.py").write_text("import shop.settings\n\napplication = 1\n")
+    line = answer(package, "-b", "127.0.0.1:0", code=2)
+    assert "write `serve shop.wsgi:application --chdir ..` for the one in ../shop/wsgi.py" in line
 
 
 # ---- what other servers are told
@@ -96,6 +115,15 @@ def test_a_module_without_an_application_says_so(tmp_path, spec):
     assert line.endswith("; no application is defined there: is 'main' the module that you mean?")
 
 
+@pytest.mark.parametrize(("spec", "code"), [("shop", 4), ("wsgi", 3), ("wsgi:application", 3)])
+def test_a_module_of_a_package_is_named_in_full(tmp_path, spec, code):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").write_text("")
+    (tmp_path / "shop" / "wsgi.py").write_text(APP)
+    line = answer(tmp_path, "-w", "1", "-b", "127.0.0.1:0", spec, code=code)
+    assert line.endswith("; did you mean 'shop.wsgi'?")
+
+
 # ---- what it is not allowed to do
 
 
@@ -106,6 +134,7 @@ def test_a_pidfile_that_cannot_be_ends_the_start(tmp_path, folder):
     assert f"pidfile {folder}: No such file or directory" in line
 
 
+@embedded
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not")
 def test_an_environment_that_this_user_may_not_read_is_told_apart(tmp_path):
     hidden = tmp_path / "hidden" / "bin"

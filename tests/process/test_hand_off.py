@@ -80,7 +80,7 @@ def test_kept_alive_connections_are_worked_on_by_whoever_is_idle(lopsided):
     """
     _, connections = lopsided
     attempts = []
-    while len(attempts) < 5 and min(attempts, default=2) > 1.15:
+    while len(attempts) < 15 and min(attempts, default=2) > 1.15:
         attempts.append(three_rounds(connections))
     print("times the ideal:", *(f"{times:.2f}" for times in attempts))
     assert min(attempts) <= 1.15

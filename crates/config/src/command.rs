@@ -288,13 +288,16 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("--host", "write --bind HOST:PORT, as in --bind 0.0.0.0:8000"),
     ("--port", "write --bind HOST:PORT, as in --bind 127.0.0.1:8000"),
     ("--debug", "--reload reloads what is saved, and --log-level debug says more"),
-    ("--factory", "write a call, as in main:create_app()"),
+    ("--factory", "write a call in quotes, as in 'main:create_app()'"),
     ("--app", "write the application alone, as in `serve main:app`"),
 ];
 
 fn unknown(given: &str) -> String {
     if !given.starts_with('-') {
-        return format!("unexpected argument '{given}': one APP can be served");
+        return format!(
+            "unexpected argument '{given}': what is before it is taken for the application, \
+             and one can be served, as in `serve main:app`"
+        );
     }
     if let Some((_, advice)) = ELSEWHERE.iter().find(|(flag, _)| *flag == given) {
         return format!("unknown option '{given}'; {advice}");
@@ -445,7 +448,11 @@ mod tests {
             ("--hlep", "unknown option '--hlep'; did you mean '--help'?"),
             ("--colour=always", "unknown option '--colour'; see serve --help"),
             ("-z", "unknown option '-z'; see serve --help"),
-            ("a:b c:d", "unexpected argument 'c:d': one APP can be served"),
+            (
+                "run c:d",
+                "unexpected argument 'c:d': what is before it is taken for the application, \
+                 and one can be served, as in `serve main:app`",
+            ),
             (
                 "-w",
                 "a value is required for '--workers <N>' but none was supplied; see serve --help",

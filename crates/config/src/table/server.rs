@@ -15,9 +15,9 @@ pub(super) const ROWS: &[Row] = &[
         group: APPLICATION,
         summary: "What to serve: MODULE:ATTRIBUTE, MODULE:FACTORY(...) or MODULE",
         details: "The WSGI application: `main:app` is the attribute `app` of the module `main`, \
-            `main:create_app()` is what that call returns. A module alone means its attribute \
-            `application`, or else `app`. Modules are looked up as Python does, the working \
-            directory first.",
+            `main:create_app()` is what that call returns (a shell wants quotes around it). A \
+            module alone means its attribute `application`, or else `app`. Modules are looked up \
+            as Python does, the working directory first.",
         gunicorn: "In gunicorn, a module alone means its attribute `application` only.",
     },
     Row {
