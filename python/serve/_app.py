@@ -189,14 +189,14 @@ def fit(found):
 
 def is_usual(found):
     """Whether it is a plain function of two arguments, or an object whose class has one."""
-    call = found if type(found) is types.FunctionType else getattr(type(found), "__call__", None)
+    is_function = type(found) is types.FunctionType
+    call = found if is_function else getattr(type(found), "__call__", None)  # noqa: B004
     if type(call) is not types.FunctionType or vars(call):
         return False
     code = call.__code__
-    asynchronous = ASYNCHRONOUS & code.co_flags
-    return code.co_argcount == (2 if call is found else 3) and not (
-        code.co_kwonlyargcount or asynchronous
-    )
+    positional = 2 if is_function else 3
+    special = code.co_kwonlyargcount or code.co_flags & ASYNCHRONOUS
+    return code.co_argcount == positional and not special
 
 
 def binds(signature, *arguments):
