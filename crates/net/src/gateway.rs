@@ -39,6 +39,11 @@ pub struct Exchange {
     pub proxy: Option<SocketAddr>,
     /// What else is believed of the request.
     pub seen: Arc<Seen>,
+    /// Whether its connection is encrypted.
+    pub secure: bool,
+    /// The certificate that the client has shown, in PEM: an authority of ours
+    /// vouches for it.
+    pub certificate: Option<Arc<str>>,
     /// Index of the listener it came in by, in the order of
     /// [`Reactor::new`]'s list.
     pub listener: usize,
@@ -56,6 +61,16 @@ pub enum Peer {
 impl Peer {
     pub(crate) fn tcp(address: SocketAddr) -> Self {
         Self::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) if address.port() == 0 => write!(f, "{}", address.ip()),
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix => f.write_str("unix"),
+        }
     }
 }
 

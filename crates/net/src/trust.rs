@@ -70,7 +70,7 @@ pub struct Seen {
     pub client: Peer,
     /// Whether the other end of the connection is a trusted proxy.
     pub trusted: bool,
-    /// `None`: as the connection.
+    /// `None`: http, as nobody says otherwise.
     pub scheme: Option<Scheme>,
     /// The Host that the client asked for; `None`: as the Host header.
     pub host: Option<Box<str>>,
@@ -189,6 +189,15 @@ impl Seen {
     pub fn of(client: Peer) -> Self {
         let (scheme, host, port, id) = (None, None, None, None);
         Self { client, trusted: false, scheme, host, port, underscored: Vec::new(), id }
+    }
+
+    /// The same, by a connection that is encrypted or not: that tells the scheme
+    /// if nobody else does.
+    pub(crate) fn by(mut self, secure: bool) -> Self {
+        if secure {
+            self.scheme = self.scheme.or(Some(Scheme::Https));
+        }
+        self
     }
 
     fn believe(&mut self, claims: &Claims) {

@@ -3,17 +3,23 @@
 //! the names that libraries look for.
 
 use std::os::fd::{IntoRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use pyo3::exceptions::PyConnectionAbortedError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyCFunction, PyDict, PyModule};
-use serve_net::{ExchangeId, Shared};
+use serve_net::{Exchange, Shared};
 
 use crate::app::built_in;
 use crate::drive::Host;
+
+/// Said once by each worker.
+const REFUSED: &str = "a request for another protocol, as WebSockets are, has no \
+    environ['gunicorn.socket']: its connection speaks TLS, and the application cannot. Let a proxy in \
+    front end TLS for WebSockets";
+static SAID: Once = Once::new();
 
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
@@ -21,15 +27,21 @@ static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 pub(crate) struct Detachable<'py>(Bound<'py, PyAny>);
 
 impl<'py> Detachable<'py> {
-    /// Puts it into the environ, if the request asks for another protocol.
+    /// Puts it into the environ, if the request asks for another protocol. Not a
+    /// connection that speaks TLS: its socket alone is of no use.
     pub(crate) fn offer(
         environ: &Bound<'py, PyDict>,
-        id: ExchangeId,
+        exchange: &Exchange,
         reactor: &Shared,
         host: &Arc<dyn Host>,
     ) -> PyResult<Option<Self>> {
         let py = environ.py();
         if !environ.contains(intern!(py, "HTTP_UPGRADE"))? {
+            return Ok(None);
+        }
+        let id = exchange.id;
+        if exchange.secure {
+            SAID.call_once(|| log::warn!("{REFUSED}"));
             return Ok(None);
         }
         let (reactor, host) = (reactor.clone(), host.clone());

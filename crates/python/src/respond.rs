@@ -165,7 +165,7 @@ impl Bridge {
         let (id, peer) = (exchange.id, exchange.peer);
         let input = kit.input(py, std::mem::take(&mut exchange.body))?;
         let Some(environ) = self.environ(&input, exchange)? else { return Ok(None) };
-        let detachable = Detachable::offer(&environ, id, &self.reactor, &self.host)?;
+        let detachable = Detachable::offer(&environ, exchange, &self.reactor, &self.host)?;
         let start = kit.start(py, self)?;
         let function = start.function.bind(py).clone();
         let start = start.begin(py, id);
