@@ -1,14 +1,13 @@
 """https: what holds for HTTP holds for it, and what TLS itself promises."""
 
+import contextlib
 import hashlib
-import http.client
 import json
 import os
 import random
 import signal
 import socket
 import ssl
-import struct
 
 import pytest
 from certificates import Authority, Dripping, secured
@@ -26,6 +25,7 @@ SEES = """
     import hashlib, json
 
     NAMES = ["wsgi.url_scheme", "REMOTE_ADDR", "SERVER_NAME", "SERVER_PORT"]
+    NAMES += ["SSL_CLIENT_VERIFY", "SSL_CLIENT_CERT"]
 
     def app(environ, start_response):
         sees = {name: environ.get(name) for name in NAMES}
@@ -310,8 +310,7 @@ def test_a_stop_lets_the_answer_out(serve, options, client):
     server.signal(signal.SIGTERM)
     server.log.wait("stopping")
     server.open_gate()
-    head, _ = response(connection)
-    assert b"\r\nConnection: close\r\n" in head
+    assert response(connection)[0].startswith(b"HTTP/1.1 200 ")
     assert ended_well(connection) == b""
     assert server.wait() == 0
 
@@ -376,10 +375,8 @@ def test_noise_harms_nobody(serve, options, authority, client):
         with server.connect() as connection:
             connection.sendall(noise)
             connection.shutdown(socket.SHUT_WR)
-            try:
+            with contextlib.suppress(ConnectionResetError):
                 read_all(connection)
-            except ConnectionResetError:
-                pass
     assert ask(kept)[0] == 200
     assert server.worker_pids() == workers
     assert server.log.count(r"panic| error: ") == 0
@@ -459,12 +456,7 @@ def test_a_websocket_is_not_offered_and_the_log_says_why(serve, options, client)
     server = serve(app, *options)
     upgrade = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     for _ in range(2):
-        connection = client(server)
-        connection.sendall(upgrade)
-        received = b""
-        while not received.endswith(b"0\r\n\r\n"):
-            received += connection.recv(65536)
-        assert b"[]" in received
+        assert ask(client(server), upgrade) == (200, b"[]")
     server.log.wait(r"warning: .*environ\['gunicorn.socket'\].*TLS")
     assert server.log.count("warning") == 1, "once"
 
@@ -611,6 +603,28 @@ def test_clients_are_asked_for_a_certificate(
     if asked != "0":
         server.log.wait(r" info: client=127\.0\.0\.1:\d+ TLS handshake failed: .*certificate")
     assert server.log.count(r" (warning|error): ") == 0
+
+
+@each_class
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_application_sees_the_certificate_of_its_client(
+    serve, options, client, authority, version
+):
+    server = serve(SEES, *options, "--cert-reqs", "1", "--ca-certs", authority.pem)
+    mine = authority.client("mine")
+    context = authority.trust(version, mine)
+    session = None
+    for _ in range(2):
+        connection = client(server, context, session=session)
+        assert connection.session_reused is (session is not None)
+        for _ in range(2):
+            sees = json.loads(ask(connection)[1])
+            assert sees["SSL_CLIENT_VERIFY"] == "SUCCESS"
+            assert ssl.PEM_cert_to_DER_cert(sees["SSL_CLIENT_CERT"]) == der(mine)
+        session = connection.session
+    forged = GET[:-2] + b"SSL-Client-Verify: SUCCESS\r\nSSL_CLIENT_CERT: x\r\n\r\n"
+    sees = json.loads(ask(client(server, authority.trust(version)), forged)[1])
+    assert sees["SSL_CLIENT_VERIFY"] is sees["SSL_CLIENT_CERT"] is None
 
 
 def is_served(server, client, context):
