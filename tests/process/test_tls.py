@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import ssl
+import time
 
 import pytest
 from certificates import Authority, Dripping, secured
@@ -181,11 +182,29 @@ def test_a_large_response_is_whole_however_slowly_it_is_taken(
             head, body = response_to(tls, path)
             assert head.startswith(b"HTTP/1.1 200 ")
             assert body == random.Random(1).randbytes(6_000_000)
+        tls.sendall(f"GET /{path} HTTP/1.0\r\n\r\n".encode())
+        _, _, body = ended_well(tls).partition(b"\r\n\r\n")
+        assert body == random.Random(1).randbytes(6_000_000)
 
 
 def response_to(connection, path):
     connection.sendall(GET.replace(b"/ ", f"/{path} ".encode(), 1))
     return response(connection)
+
+
+def test_a_long_chain_reaches_a_client_that_takes_little_at_once(serve, authority, tmp_path):
+    pem = authority.server("chained")
+    chain = pem.read_text() + pem.with_suffix(".key").read_text()
+    (tmp_path / "chain.pem").write_text(chain + authority.pem.read_text() * 80)
+    server = serve(SEES, "--certfile", tmp_path / "chain.pem", start=False)
+    # What accepted connections have, too.
+    server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server.start()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(PATIENCE)
+        connection.connect(server.address)
+        assert ask(secured(authority.trust(), connection))[0] == 200
 
 
 ENDLESS = """
@@ -489,6 +508,44 @@ def test_a_connection_stays_with_its_worker(serve, options, client):
     second.sendall(GET)
     server.open_gate()
     assert response(first)[1] == response(second)[1] == pids[0]
+
+
+#: Seconds; a request that waits for longer is only run if its client is still there.
+PATIENT = 0.1
+
+
+def test_what_comes_while_a_request_waits_is_not_lost(serve, options, client):
+    server = serve(GATED, *options).gate()
+    first, second = client(server), client(server)
+    first.sendall(GET.replace(b"/ ", b"/wait ", 1))
+    server.out.wait("began")
+    second.sendall(GET)
+    time.sleep(2 * PATIENT)
+    second.sendall(GET)
+    server.open_gate()
+    response(first)
+    assert response(second)[1] == response(second)[1]
+    assert ask(second)[0] == 200
+
+
+@pytest.mark.parametrize("polite", [False, True])
+def test_a_request_whose_client_has_given_up_is_not_run(serve, options, client, polite):
+    server = serve(GATED, *options, "--log-level", "debug").gate()
+    first, second = client(server), client(server)
+    first.sendall(GET.replace(b"/ ", b"/wait ", 1))
+    server.out.wait("began")
+    second.sendall(GET)
+    second.settimeout(2 * PATIENT)
+    with contextlib.suppress(TimeoutError):
+        if polite:
+            # Says goodbye; the server has no time to answer.
+            second.unwrap()
+        else:
+            second.close()
+            time.sleep(2 * PATIENT)
+    server.open_gate()
+    response(first)
+    server.log.wait("debug: client=.* has gone after .*; its request is not run")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
