@@ -10,7 +10,6 @@ mod answer;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -105,8 +104,6 @@ pub(crate) struct Conn {
     introduction: Introduction,
     /// Here, and not by another worker.
     accepted: bool,
-    /// The client's, if it was asked for one and has one.
-    certificate: Option<Arc<str>>,
     pub(crate) phase: Phase,
     last: Last,
     record: Record,
@@ -147,7 +144,6 @@ impl Conn {
             trusted: core.witness.believes(peer),
             introduction: Introduction::of(core, peer),
             accepted: false,
-            certificate: None,
             phase: Phase::Idle,
             last: Last::Next,
             record: Record::new(core.now),
@@ -378,8 +374,8 @@ impl Conn {
     fn head_complete(&mut self, core: &mut Core, body_waits: bool) {
         self.phase = Phase::Body { since: core.now };
         let head = self.http.head();
-        match core.witness.see(self.peer, self.trusted, head) {
-            Ok(seen) => self.record.seen(seen.by(self.stream.is_secure())),
+        match core.witness.see(self.peer, self.trusted, self.stream.is_secure(), head) {
+            Ok(seen) => self.record.seen(seen),
             Err(reason) => return self.refuse(core, 400, reason),
         }
         let bodiless = matches!(head.framing(), Framing::None | Framing::Length(0));
@@ -416,8 +412,6 @@ impl Conn {
             peer: seen.client,
             proxy: self.introduction.at(),
             seen,
-            secure: self.stream.is_secure(),
-            certificate: self.certificate.clone(),
             listener: self.listener,
         });
     }

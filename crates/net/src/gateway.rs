@@ -39,11 +39,6 @@ pub struct Exchange {
     pub proxy: Option<SocketAddr>,
     /// What else is believed of the request.
     pub seen: Arc<Seen>,
-    /// Whether its connection is encrypted.
-    pub secure: bool,
-    /// The certificate that the client has shown, in PEM: an authority of ours
-    /// vouches for it.
-    pub certificate: Option<Arc<str>>,
     /// Index of the listener it came in by, in the order of
     /// [`Reactor::new`]'s list.
     pub listener: usize,

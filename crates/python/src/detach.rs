@@ -40,7 +40,7 @@ impl<'py> Detachable<'py> {
             return Ok(None);
         }
         let id = exchange.id;
-        if exchange.secure {
+        if exchange.seen.secure {
             SAID.call_once(|| log::warn!("{REFUSED}"));
             return Ok(None);
         }

@@ -167,10 +167,6 @@ impl Environs {
         if let Some(proxy) = exchange.proxy {
             set_proxy(&environ, proxy)?;
         }
-        if let Some(certificate) = &exchange.certificate {
-            environ.set_item(intern!(py, "SSL_CLIENT_VERIFY"), intern!(py, "SUCCESS"))?;
-            environ.set_item(intern!(py, "SSL_CLIENT_CERT"), &**certificate)?;
-        }
         self.set_fields(&environ, head, exchange.seen.scheme)?;
         seen::apply(&environ, &exchange.seen)?;
         if let serve_http::Framing::Chunked = head.framing() {

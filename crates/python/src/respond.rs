@@ -21,6 +21,7 @@ use crate::input::Input;
 use crate::noted::Noted;
 use crate::owners::owners;
 use crate::request::{Stage, Start, StartResponse};
+use crate::seen;
 use crate::timeout;
 
 /// The application with everything needed to call it, for all flows of control
@@ -152,7 +153,14 @@ impl Bridge {
             made
         });
         self.environs().push(environs);
-        made.transpose()
+        let made = made.transpose()?;
+        if exchange.seen.secure
+            && let Some(environ) = &made
+            && let Some(certificate) = self.reactor.lock().certificate(exchange.id)
+        {
+            seen::vouch(environ, &certificate)?;
+        }
+        Ok(made)
     }
 
     /// All that the application is called with; `None` when its client has gone.

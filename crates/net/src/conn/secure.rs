@@ -44,6 +44,11 @@ impl Conn {
         self.stream.is_secure()
     }
 
+    /// The certificate that the client has shown, in PEM.
+    pub(crate) fn certificate(&self) -> Option<String> {
+        self.stream.certificate()
+    }
+
     /// Goes on with the handshake.
     pub(super) fn shake_hands(&mut self, core: &mut Core) {
         match self.stream.shake_hands() {
@@ -51,7 +56,6 @@ impl Conn {
             Shake::Done => {
                 self.phase = Phase::Idle;
                 self.deadline.clear();
-                self.certificate = self.stream.certificate().map(Into::into);
                 self.record = Record::new(core.now);
             }
             Shake::Gone => {

@@ -240,8 +240,6 @@ mod tests {
             peer: Peer::Unix,
             proxy: None,
             seen: Arc::new(Seen::of(Peer::Unix)),
-            secure: false,
-            certificate: None,
             listener: 0,
         };
         watch.begin(&exchange, Instant::now());
