@@ -23,9 +23,9 @@ const CHUNK: usize = 64 * 1024;
 const RECORD: usize = 16 * 1024;
 /// Parts that go into it.
 const PARTS: usize = 16;
-/// Reads that may bring nothing for the connection, one after the other: far
+/// Bytes that may bring nothing for the connection, one after the other: far
 /// more than any record or handshake has. A client could go on for ever.
-const FRUITLESS: usize = 64;
+const FRUITLESS: usize = 256 * 1024;
 /// A buffer for records that is kept for the next ones.
 const KEPT: usize = 4 * 1024;
 /// Bytes of what a client says first that are looked at.
@@ -53,8 +53,10 @@ enum Stage {
     Start,
     /// It speaks TLS.
     Tls,
-    /// TLS has come to its end on the connection, or the client never began it.
-    /// What is sent and received now is as it is.
+    /// It does not. What is sent and received is as it is.
+    Plain,
+    /// TLS has come to its end on the connection: nothing more is sent, and what
+    /// is received is not looked at.
     Over,
 }
 
@@ -74,7 +76,8 @@ pub(crate) enum Shake {
 
 /// What became of a look at the socket.
 enum Fetched {
-    Some,
+    /// It had so many bytes.
+    Some(usize),
     /// It is empty.
     Nothing,
     /// The client sends no more.
@@ -107,7 +110,7 @@ impl Session {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.stage == Stage::Over
+        matches!(self.stage, Stage::Plain | Stage::Over)
     }
 
     /// Whether the last read has emptied the socket. What had come then is read,
@@ -123,12 +126,13 @@ impl Session {
                 shake => return shake,
             }
         }
-        for _ in 0..FRUITLESS {
+        let mut fruitless = 0;
+        while fruitless < FRUITLESS {
             if !self.tls.is_handshaking() {
                 return Shake::Done;
             }
             match self.fetch(socket) {
-                Fetched::Some => {}
+                Fetched::Some(n) => fruitless += n,
                 Fetched::Nothing => return Shake::Blocked,
                 Fetched::End => return Shake::Gone,
                 Fetched::Wrong(error) => return self.failed(error),
@@ -150,7 +154,7 @@ impl Session {
         }
         // A record of TLS never begins with a letter, and a method always does.
         if self.early.first().is_some_and(u8::is_ascii_alphabetic) {
-            self.stage = Stage::Over;
+            self.stage = Stage::Plain;
             return Shake::Plain;
         }
         Shake::Done
@@ -175,7 +179,8 @@ impl Session {
             return socket.read(buffer);
         }
         self.dry = false;
-        for _ in 0..FRUITLESS {
+        let mut fruitless = 0;
+        while fruitless < FRUITLESS {
             match self.tls.reader().read(buffer) {
                 // None is the end, in due form.
                 Ok(n) => return Moved::Bytes(n),
@@ -183,8 +188,10 @@ impl Session {
                 Err(_) => return Moved::Gone,
             }
             match self.fetch(socket) {
-                Fetched::Some | Fetched::End => {}
+                Fetched::Some(n) => fruitless += n,
                 Fetched::Nothing => return Moved::Blocked,
+                // An end in due form was found above.
+                Fetched::End => return Moved::Gone,
                 Fetched::Wrong(error) => {
                     log::debug!("TLS: {error}");
                     self.stage = Stage::Over;
@@ -198,16 +205,17 @@ impl Session {
 
     /// Whether the client sends no more, and nothing of it is unread.
     pub(crate) fn is_ended(&mut self, socket: &Socket) -> bool {
-        for _ in 0..FRUITLESS {
+        let mut fruitless = 0;
+        while fruitless < FRUITLESS {
             match self.tls.reader().into_first_chunk() {
                 Ok(bytes) => return bytes.is_empty(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return true,
             }
             match self.fetch(socket) {
-                Fetched::Some | Fetched::End => {}
+                Fetched::Some(n) => fruitless += n,
                 Fetched::Nothing => return false,
-                Fetched::Wrong(_) => return true,
+                Fetched::End | Fetched::Wrong(_) => return true,
             }
         }
         true
@@ -216,18 +224,17 @@ impl Session {
     /// One read from the socket, and what follows of it.
     fn fetch(&mut self, socket: &Socket) -> Fetched {
         let mut source = Source { early: &mut self.early, socket, dry: &mut self.dry };
-        match self.tls.read_tls(&mut source) {
-            Ok(0) => return Fetched::End,
-            Ok(_) => {}
+        let n = match self.tls.read_tls(&mut source) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fetched::Nothing,
-            Err(_) => return Fetched::End,
-        }
+            Ok(0) | Err(_) => return Fetched::End,
+            Ok(n) => n,
+        };
         let processed = self.tls.process_new_packets();
         // Its part of a handshake, or an alert. If the client has gone, the next
         // read finds out.
         self.push_own(socket);
         match processed {
-            Ok(_) => Fetched::Some,
+            Ok(_) => Fetched::Some(n),
             Err(error) => Fetched::Wrong(error),
         }
     }
@@ -263,8 +270,10 @@ impl Session {
     }
 
     pub(crate) fn write(&mut self, socket: &Socket, parts: &[IoSlice<'_>]) -> Moved {
-        if self.is_over() {
-            return socket.write(parts);
+        match self.stage {
+            Stage::Plain => return socket.write(parts),
+            Stage::Over => return Moved::Gone,
+            Stage::Start | Stage::Tls => {}
         }
         let total = parts.iter().map(|part| part.len()).sum::<usize>().min(SHARE);
         let moved = self.move_out(socket, total, |tls, done| encrypt(tls, parts, done));
@@ -284,7 +293,7 @@ impl Session {
         count: u64,
     ) -> io::Result<Moved> {
         if self.is_over() {
-            return socket.send_file(file, offset, count);
+            return Ok(Moved::Gone);
         }
         let total = usize::try_from(count).unwrap_or(SHARE).min(SHARE);
         self.move_out(socket, total, |tls, done| {
