@@ -50,6 +50,7 @@ impl Conn {
     }
 
     /// Goes on with the handshake.
+    #[inline(never)]
     pub(super) fn shake_hands(&mut self, core: &mut Core) {
         match self.stream.shake_hands() {
             Shake::Blocked => self.unread = Input::Empty,

@@ -5,6 +5,9 @@
 //! [`CHUNK`] in records. It does not hold what it was given to write: bytes count
 //! as written when their records have left, and whoever writes gives the others
 //! again. So the buffer of the connection is the only one, with its limits.
+//!
+//! What connections without TLS come past is not inlined: its large frames on the
+//! stack would be theirs, too.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
@@ -119,6 +122,7 @@ impl Session {
         self.dry || self.is_over()
     }
 
+    #[inline(never)]
     pub(crate) fn shake_hands(&mut self, socket: &Socket) -> Shake {
         if self.stage == Stage::Start {
             match self.first(socket) {
@@ -174,6 +178,7 @@ impl Session {
         self.tls.peer_certificates()?.first().map(pem)
     }
 
+    #[inline(never)]
     pub(crate) fn read(&mut self, socket: &Socket, buffer: &mut [u8]) -> Moved {
         if self.is_over() {
             return socket.read(buffer);
@@ -204,6 +209,7 @@ impl Session {
     }
 
     /// Whether the client sends no more, and nothing of it is unread.
+    #[inline(never)]
     pub(crate) fn is_ended(&mut self, socket: &Socket) -> bool {
         let mut fruitless = 0;
         while fruitless < FRUITLESS {
@@ -241,6 +247,7 @@ impl Session {
 
     /// Sends what is TLS's own. Records with the connection's bytes wait for its
     /// next write, which is told how many of them have left.
+    #[inline(never)]
     pub(crate) fn push_own(&mut self, socket: &Socket) {
         if self.owed == 0 {
             self.push(socket);
@@ -269,6 +276,7 @@ impl Session {
         Moved::Bytes(0)
     }
 
+    #[inline(never)]
     pub(crate) fn write(&mut self, socket: &Socket, parts: &[IoSlice<'_>]) -> Moved {
         match self.stage {
             Stage::Plain => return socket.write(parts),
@@ -285,6 +293,7 @@ impl Session {
 
     /// # Errors
     /// When the file cannot be read.
+    #[inline(never)]
     pub(crate) fn send_file(
         &mut self,
         socket: &Socket,
@@ -337,6 +346,7 @@ impl Session {
 
     /// Tells the client that nothing more will come (`close_notify`). Nothing of
     /// TLS comes after it, in either direction.
+    #[inline(never)]
     pub(crate) fn farewell(&mut self, socket: &Socket) {
         if !self.is_over() && self.owed == 0 && !self.tls.is_handshaking() {
             self.tls.send_close_notify();
