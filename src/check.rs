@@ -8,7 +8,7 @@ use serve_net::Address;
 use crate::invocation::Invocation;
 use crate::mold::Collected;
 use crate::privileges::Owner;
-use crate::{engine, logger, mold, python_logging, worker};
+use crate::{engine, logger, mold, python_logging, tls, worker};
 
 /// Resolves all settings and loads the application; returns the exit code.
 pub(crate) fn config(invocation: &Invocation) -> i32 {
@@ -18,6 +18,7 @@ pub(crate) fn config(invocation: &Invocation) -> i32 {
         }
         // As whom and where a mold would load it.
         invocation.enter(settings).map_err(|reason| refused(&reason))?;
+        tls::load(settings).map_err(|reason| refused(&reason))?;
         let assumed = owner.map_or(Ok(()), |owner| owner.assume());
         assumed.map_err(|reason| refused(&reason))?;
         let Collected { document, hooks, logging } = collected;
@@ -73,6 +74,7 @@ fn settings<'py>(
     for text in &settings.bind {
         Address::parse(text).map_err(|reason| refused(&reason))?;
     }
+    tls::check(&settings).map_err(|reason| refused(&reason))?;
     Ok((settings, collected))
 }
 

@@ -19,7 +19,7 @@ use crate::invocation::Invocation;
 use crate::mold::Hooks;
 use crate::privileges::Owner;
 use crate::trust::{proxy, trust};
-use crate::{candidates, engine, hand_off, logger, logs, metrics, process};
+use crate::{candidates, engine, hand_off, logger, logs, metrics, process, tls};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
@@ -277,6 +277,7 @@ impl Site for House<'_> {
         }
         let readable = logs::check(&settings).and_then(|()| trust(&settings).map(drop));
         let readable = readable.and_then(|()| proxy(&settings).map(drop));
+        let readable = readable.and_then(|()| tls::check(&settings));
         readable.map_err(|reason| refusal(2, reason))?;
         let mut listeners = self.listeners(&settings, owner.as_ref())?;
         listeners.extend(self.pair()?);
@@ -399,8 +400,9 @@ impl Site for House<'_> {
         if let Workers::Count(count) = settings.workers {
             log::info!("workers={count}: {}", settings.origin("workers"));
         }
-        let mut places: Vec<String> = self.inherited.iter().map(ToString::to_string).collect();
-        places.extend(self.bound.values().map(ToString::to_string));
+        let secure = settings.certfile.is_some();
+        let listeners = self.inherited.iter().chain(self.bound.values());
+        let places: Vec<String> = listeners.map(|listener| listener.place(secure)).collect();
         log::info!(
             "serve {} serves {app} at {} (workers={} class={} config={} pid={})",
             env!("CARGO_PKG_VERSION"),

@@ -21,6 +21,7 @@ mod process;
 mod python_logging;
 mod reload;
 mod syslog;
+mod tls;
 mod trust;
 mod worker;
 

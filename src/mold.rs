@@ -8,13 +8,14 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use pyo3::{Bound, PyAny, Python};
 use serve_config::{Document, Settings, Workers};
+use serve_net::Tls;
 use serve_python::{App, Driver, Home, Interpreter, Moment, Preloaded, Refusal};
 use serve_supervisor::{ForkHooks, Forked, MoldLink, News, Order};
 
 use crate::configuration::Read;
 use crate::invocation::Invocation;
 use crate::privileges::Owner;
-use crate::{configuration, engine, house, logger, process, python_logging, reload, worker};
+use crate::{configuration, engine, house, logger, process, python_logging, reload, tls, worker};
 
 /// CPython's own hooks around a fork.
 pub(crate) struct Hooks<'py>(pub(crate) Python<'py>);
@@ -35,6 +36,8 @@ impl ForkHooks for Hooks<'_> {
 pub(crate) struct Cast {
     pub(crate) settings: Settings,
     pub(crate) driver: Driver,
+    /// With a certificate.
+    pub(crate) tls: Option<Tls>,
     /// Loaded here when it is preloaded.
     pub(crate) app: Option<App>,
     /// The configuration's.
@@ -96,8 +99,8 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         Ok(None) => return 0,
         Err(error) => return lost(&error),
     };
-    let settings = match settle(invocation, &blob) {
-        Ok(settings) => settings,
+    let (settings, tls) = match settle(invocation, &blob) {
+        Ok(settled) => settled,
         Err(reason) => return give_up(link, 2, reason),
     };
     // gevent patches the standard library before anything is imported for the application.
@@ -129,7 +132,7 @@ fn work(py: Python<'_>, invocation: &Invocation, link: MoldLink) -> i32 {
         log::error!("{reason}");
         None
     });
-    obey(py, link, Cast { settings, driver, app, hooks, turn })
+    obey(py, link, Cast { settings, driver, tls, app, hooks, turn })
 }
 
 /// What the configuration file says.
@@ -182,7 +185,7 @@ pub(crate) fn furnish(py: Python<'_>, settings: &Settings) -> Result<(), Refusal
     serve_python::insert_directories(py, &settings.pythonpath)
 }
 
-fn settle(invocation: &Invocation, blob: &[u8]) -> Result<Settings, String> {
+fn settle(invocation: &Invocation, blob: &[u8]) -> Result<(Settings, Option<Tls>), String> {
     let settings =
         Settings::from_json(&String::from_utf8_lossy(blob)).map_err(|error| error.to_string())?;
     invocation.enter(&settings)?;
@@ -193,13 +196,15 @@ fn settle(invocation: &Invocation, blob: &[u8]) -> Result<Settings, String> {
         logger::capture()?;
     }
     process::name(settings.proc_name.as_deref());
+    // A private key is often root's alone.
+    let tls = tls::load(&settings)?;
     // From here on nothing needs a privilege, and the application comes next.
     if let Some(owner) = owner {
         owner.assume()?;
         // The kernel forgets it when the ids change, and a mold must not outlive its master.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| format!("prctl: {errno}"))?;
     }
-    Ok(settings)
+    Ok((settings, tls))
 }
 
 fn preload(py: Python<'_>, settings: &Settings) -> Result<App, Refusal> {

@@ -12,7 +12,7 @@ use pyo3::Python;
 use serve_config::{Settings, Workers};
 use serve_http::Limits;
 use serve_net::{Board, Company, Listener, Reactor};
-use serve_python::{App, Control, Driver, Hooks, Moment, Options, Order, Origin, Worker};
+use serve_python::{App, Control, Driver, Moment, Options, Order, Origin, Worker};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
 use crate::mold::Cast;
@@ -42,20 +42,20 @@ pub(crate) fn run(py: Python<'_>, mut link: WorkerLink, cast: Cast) -> i32 {
     code
 }
 
-fn work(py: Python<'_>, link: &mut WorkerLink, cast: Cast) -> i32 {
-    let Cast { settings, driver, app, hooks, turn } = cast;
+fn work(py: Python<'_>, link: &mut WorkerLink, mut cast: Cast) -> i32 {
     let listeners = link.take_listeners();
-    let app = match app.map_or_else(|| load(py, &settings), Ok) {
+    let settings = &cast.settings;
+    let app = match cast.app.take().map_or_else(|| load(py, settings), Ok) {
         Ok(app) => app,
         Err(refusal) => return refuse(&refusal),
     };
-    mold::tell(py, hooks.as_deref(), Moment::Loaded(&app));
-    if let Some(turn) = turn
+    mold::tell(py, cast.hooks.as_deref(), Moment::Loaded(&app));
+    if let Some(turn) = cast.turn.take()
         && let Err(reason) = reload::watch(&settings.pythonpath, &settings.reload_extra_files, turn)
     {
         log::error!("{reason}");
     }
-    match serve(py, link, &settings, driver, listeners, app, hooks) {
+    match serve(py, link, &cast, listeners, app) {
         Ok(()) => 0,
         Err(reason) => {
             log::error!("worker={} cannot go on: {reason}", link.id());
@@ -93,17 +93,16 @@ pub(crate) fn refuse(refusal: &serve_python::Refusal) -> i32 {
 fn serve(
     py: Python<'_>,
     link: &mut WorkerLink,
-    settings: &Settings,
-    driver: Driver,
+    cast: &Cast,
     mut sockets: Vec<OwnedFd>,
     app: App,
-    hooks: Option<Arc<Hooks>>,
 ) -> Result<(), String> {
+    let Cast { settings, driver, hooks, .. } = cast;
     let pair = sockets.split_off(sockets.len().saturating_sub(2));
     let listeners = sockets.into_iter().map(Listener::adopted).collect::<Result<Vec<_>, _>>();
     let listeners = listeners.map_err(|error| format!("a listener is unusable: {error}"))?;
     let options = Options {
-        driver,
+        driver: *driver,
         origins: listeners.iter().map(Origin::from).collect(),
         multiprocess: settings.workers != Workers::Count(1),
         software: SOFTWARE.to_owned(),
@@ -118,8 +117,7 @@ fn serve(
     let access = logs::access(settings, link.id().number())?;
     let statsd = metrics::connect(settings);
     let broken = |error| format!("the event loop cannot start: {error}");
-    let mut reactor =
-        Reactor::new(reactor_options(settings, driver)?, listeners, access).map_err(broken)?;
+    let mut reactor = Reactor::new(reactor_options(cast)?, listeners, access).map_err(broken)?;
     if let Some(statsd) = statsd {
         reactor.measure(statsd);
     }
@@ -151,7 +149,8 @@ fn up_to(most: u64, chance: u64) -> u64 {
     most.checked_add(1).map_or(chance, |count| chance % count)
 }
 
-fn reactor_options(settings: &Settings, driver: Driver) -> Result<serve_net::Options, String> {
+fn reactor_options(cast: &Cast) -> Result<serve_net::Options, String> {
+    let Cast { settings, driver, tls, .. } = cast;
     let unlimited = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
     Ok(serve_net::Options {
         limits: Limits {
@@ -165,12 +164,13 @@ fn reactor_options(settings: &Settings, driver: Driver) -> Result<serve_net::Opt
         keep_alive: settings.keepalive.unwrap_or(Duration::ZERO),
         header_timeout: settings.header_timeout,
         write_timeout: settings.write_timeout,
-        slots: engine::slots(driver, settings),
-        notice_gone: driver == Driver::Greenlets,
+        slots: engine::slots(*driver, settings),
+        notice_gone: *driver == Driver::Greenlets,
         queue_limit: settings.queue_limit,
         queue_timeout: settings.queue_timeout,
         trust: trust(settings)?,
         proxy: proxy(settings)?,
+        tls: tls.clone(),
         request_ids: settings.request_id,
         ..serve_net::Options::default()
     })

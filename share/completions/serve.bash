@@ -23,7 +23,7 @@ _serve() {
 
     case "${cmd}" in
         serve)
-            opts="-e -b -w -p -n -D -k -u -g -m -t -R -c -v -h --python --chdir --pythonpath --env --preload --no-preload --bind --backlog --unix-socket-mode --workers --pid --name --daemon --no-daemon --max-surge --worker-class --threads --thread-stack-size --worker-connections --max-requests --max-requests-jitter --max-worker-age --max-rss --user --group --initgroups --no-initgroups --umask --timeout --request-timeout --graceful-timeout --drain-delay --keep-alive --header-timeout --write-timeout --boot-timeout --limit-request-line --limit-request-fields --limit-request-field-size --max-body-size --queue-limit --queue-timeout --forwarded-allow-ips --trust-forwarded --forwarded-style --secure-scheme-headers --forwarder-headers --header-map --request-id --no-request-id --proxy-protocol --proxy-allow-from --access-logfile --access-logformat --access-log-skip --access-log-sample --error-logfile --log-level --log-format --capture-output --no-capture-output --log-config --log-config-json --log-config-dict --log-syslog --no-log-syslog --log-syslog-to --log-syslog-prefix --log-syslog-facility --disable-redirect-access-to-syslog --no-disable-redirect-access-to-syslog --statsd-host --statsd-prefix --dogstatsd-tags --reload --no-reload --reload-extra-file --asgi-loop --asgi-lifespan --asgi-disconnect-grace-period --websocket-max-message-size --root-path --http-parser --reload-engine --spew --no-sendfile --reuse-port --worker-tmp-dir --paste --paste-global --protocol --uwsgi-allow-from --permit-obsolete-folding --strip-header-spaces --permit-unconventional-http-method --permit-unconventional-http-version --casefold-http-method --logger-class --enable-stdio-inheritance --enable-backlog-metric --keyfile --certfile --ca-certs --cert-reqs --ssl-version --ciphers --suppress-ragged-eofs --do-handshake-on-connect --http-protocols --http2-cleartext --http2-max-concurrent-streams --http2-initial-window-size --http2-max-frame-size --http2-max-header-list-size --control-socket --control-socket-mode --no-control-socket --dirty-app --dirty-workers --dirty-timeout --dirty-threads --dirty-graceful-timeout --config --check-config --print-config --version --help --help-all"
+            opts="-e -b -w -p -n -D -k -u -g -m -t -R -c -v -h --python --chdir --pythonpath --env --preload --no-preload --bind --backlog --unix-socket-mode --workers --pid --name --daemon --no-daemon --max-surge --worker-class --threads --thread-stack-size --worker-connections --max-requests --max-requests-jitter --max-worker-age --max-rss --user --group --initgroups --no-initgroups --umask --timeout --request-timeout --graceful-timeout --drain-delay --keep-alive --header-timeout --write-timeout --boot-timeout --limit-request-line --limit-request-fields --limit-request-field-size --max-body-size --queue-limit --queue-timeout --certfile --keyfile --ca-certs --cert-reqs --forwarded-allow-ips --trust-forwarded --forwarded-style --secure-scheme-headers --forwarder-headers --header-map --request-id --no-request-id --proxy-protocol --proxy-allow-from --access-logfile --access-logformat --access-log-skip --access-log-sample --error-logfile --log-level --log-format --capture-output --no-capture-output --log-config --log-config-json --log-config-dict --log-syslog --no-log-syslog --log-syslog-to --log-syslog-prefix --log-syslog-facility --disable-redirect-access-to-syslog --no-disable-redirect-access-to-syslog --statsd-host --statsd-prefix --dogstatsd-tags --reload --no-reload --reload-extra-file --asgi-loop --asgi-lifespan --asgi-disconnect-grace-period --websocket-max-message-size --root-path --http-parser --reload-engine --spew --no-sendfile --reuse-port --worker-tmp-dir --paste --paste-global --protocol --uwsgi-allow-from --permit-obsolete-folding --strip-header-spaces --permit-unconventional-http-method --permit-unconventional-http-version --casefold-http-method --logger-class --enable-stdio-inheritance --enable-backlog-metric --ssl-version --ciphers --suppress-ragged-eofs --do-handshake-on-connect --http-protocols --http2-cleartext --http2-max-concurrent-streams --http2-initial-window-size --http2-max-frame-size --http2-max-header-list-size --control-socket --control-socket-mode --no-control-socket --dirty-app --dirty-workers --dirty-timeout --dirty-threads --dirty-graceful-timeout --config --check-config --print-config --version --help --help-all"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -213,6 +213,22 @@ _serve() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --certfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keyfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca-certs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert-reqs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --forwarded-allow-ips)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -362,22 +378,6 @@ _serve() {
                     return 0
                     ;;
                 --logger-class)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --keyfile)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --certfile)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --ca-certs)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cert-reqs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -34,6 +34,10 @@ complete -c serve -l limit-request-field-size -d 'Longest header field; 0 is unl
 complete -c serve -l max-body-size -d 'Largest body, as in 10M; 0 is unlimited [default: 0]' -r
 complete -c serve -l queue-limit -d 'Most requests that may wait for a worker; 0 is unlimited [default: 0]' -r
 complete -c serve -l queue-timeout -d 'Longest wait of a request for a worker; 0 is unlimited [default: 0]' -r
+complete -c serve -l certfile -d 'Serve https with the certificate in this file (PEM)' -r
+complete -c serve -l keyfile -d 'The private key of the certificate (PEM)' -r
+complete -c serve -l ca-certs -d 'Who vouches for clients: certificates of authorities (PEM)' -r
+complete -c serve -l cert-reqs -d 'Whether clients need a certificate: 0 no, 1 optional, 2 yes [default: 0]' -r
 complete -c serve -l forwarded-allow-ips -d 'Trusted proxies, as in 10.0.0.0/8; * trusts everybody [default: 127.0.0.1,::1]' -r
 complete -c serve -l trust-forwarded -d 'Take the client\'s address, scheme and host from N proxies [default: 0]' -r
 complete -c serve -l forwarded-style -d 'Which headers trust_forwarded reads [default: x-forwarded]' -r
@@ -72,10 +76,6 @@ complete -c serve -l paste-global -r
 complete -c serve -l protocol -r
 complete -c serve -l uwsgi-allow-from -r
 complete -c serve -l logger-class -r
-complete -c serve -l keyfile -r
-complete -c serve -l certfile -r
-complete -c serve -l ca-certs -r
-complete -c serve -l cert-reqs -r
 complete -c serve -l ssl-version -r
 complete -c serve -l ciphers -r
 complete -c serve -l http-protocols -r

@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,11 +44,22 @@ def lines(program):
     return [pytest.param(shlex.split(line), id=f"{id}: {line}") for line, id in found.items()]
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """The folder in which the commands for certificates were run."""
+    folder = tmp_path_factory.mktemp("certificate")
+    for command in lines("openssl"):
+        (arguments,) = command.values
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, certificate):
     """A folder with the applications that the pages speak of."""
     app = "def app(environ, start_response): ...\napplication = app\n"
     (tmp_path / "main.py").write_text(app)
+    shutil.copytree(certificate, tmp_path, dirs_exist_ok=True)
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "wsgi.py").write_text(app)
     (tmp_path / "shop" / "deploy.py").write_text("def open_pools(server, worker): ...\n")

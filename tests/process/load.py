@@ -79,11 +79,12 @@ class Load:
 
     With a `pause` (seconds) between its requests, the clients leave the machine idle in part, so
     that `longest` and `stall` measure the server rather than the scheduler. Without `kept_alive`,
-    all eight have a connection for each request.
+    all eight have a connection for each request. With a `context`, they speak TLS.
     """
 
-    def __init__(self, server, *, pause=0.0, kept_alive=True):
+    def __init__(self, server, *, pause=0.0, kept_alive=True, context=None):
         self.address = server.address
+        self.context = context
         self.pause = pause
         self.failures = []
         self.retried = 0
@@ -152,12 +153,18 @@ class Load:
         while not self._done.wait(self.pause):
             self._ask(None, LAST_REQUEST)
 
+    def _connect(self):
+        connection = socket.create_connection(self.address, PATIENCE)
+        if self.context is None:
+            return connection
+        return self.context.wrap_socket(connection, server_hostname="localhost")
+
     def _ask(self, connection, request):
         """One request; returns the connection if another one may follow on it."""
         began, sent = time.monotonic(), None
         reused = connection is not None
         try:
-            connection = connection or socket.create_connection(self.address, PATIENCE)
+            connection = connection or self._connect()
             connection.sendall(request)
             sent = time.monotonic()
             head, body = response(connection)

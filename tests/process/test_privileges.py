@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from certificates import Authority, secured
 from harness import (
     BINARY,
     GONE,
     descriptors,
     is_in_state,
     is_script,
+    read_all,
     read_proc,
     read_stat,
     run,
@@ -141,6 +143,33 @@ def test_no_code_of_the_application_runs_as_root(shared, nobody, options):
     for pid in children:
         assert ids(pid) == ([uid] * 4, [gid] * 4, [gid])
     assert server.stop() == 0
+
+
+@needs_root
+def test_the_key_of_a_certificate_can_be_roots_alone(shared, nobody, tmp_path):
+    authority = Authority(tmp_path)
+    app = """
+        import os
+
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            readable = [name for name in ("cert.pem", "key.pem") if os.access(name, os.R_OK)]
+            return [repr((os.getuid(), readable)).encode()]
+    """
+    https = ["--certfile", "cert.pem", "--keyfile", "key.pem"]
+    server = shared(nobody, "--user", "nobody", *https, app=app)
+    pem = authority.server()
+    server.write("cert.pem", pem.read_text())
+    server.write("key.pem", pem.with_suffix(".key").read_text()).chmod(0o600)
+    server.start()
+    for generation in (1, 2):
+        with secured(authority.trust(), server.connect()) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answer = read_all(connection)
+        assert answer.endswith(repr((nobody.pw_uid, ["cert.pem"])).encode()), answer
+        if generation == 1:
+            server.signal(signal.SIGHUP)
+            server.log.wait(r"gen=2 serves with workers=\d+; gen=1 leaves")
 
 
 @needs_root

@@ -207,7 +207,7 @@ def test_a_configuration_file_that_may_not_be_read_is_named(place):
         ("timeout = float('inf')\n", r"line 1: timeout: .*a Python object.*float inf.* is not a"),
         ("bind = {'a:1'}\n", r"line 1: bind: .*a Python object.*set .* is not a"),
         ("class Mine: pass\nworker_class = Mine", r"worker_class: '__config__.Mine' is unknown"),
-        ("certfile = 'c.pem'\n", r"line 1: certfile cannot be had: this version has no TLS"),
+        ("protocol = 'uwsgi'\n", r"line 1: protocol cannot be had: requests are read as HTTP only"),
     ],
 )
 @pytest.mark.parametrize("action", [[], ["--check-config"]], ids=["", "check-config"])

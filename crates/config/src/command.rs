@@ -438,7 +438,7 @@ mod tests {
                 assert_eq!(parsed.layer.remarks(), [remark], "{line}");
             }
         }
-        assert!(refusal("--certfile x.pem").starts_with("--certfile cannot be had: "));
+        assert!(refusal("--protocol uwsgi").starts_with("--protocol cannot be had: "));
     }
 
     #[test]

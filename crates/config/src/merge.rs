@@ -502,9 +502,9 @@ mod tests {
             ),
             (r#"{"chdir": " "}"#, "c.py: chdir: ' ' is not a non-empty text"),
             (
-                r#"{"certfile": "x.pem"}"#,
-                "c.py: certfile cannot be had: this version has no TLS; let a proxy or load balancer \
-                 in front end it, and take the setting out",
+                r#"{"protocol": "uwsgi"}"#,
+                "c.py: protocol cannot be had: requests are read as HTTP only; use proxy_pass in \
+                 nginx instead of uwsgi_pass",
             ),
         ] {
             let error = from_json("c.py", json).unwrap_err();

@@ -119,6 +119,15 @@ pub struct Settings {
     #[serde(with = "canonical")]
     pub queue_timeout: Option<Duration>,
 
+    /// A file.
+    pub certfile: Option<String>,
+    /// A file; `None`: the key is in `certfile`.
+    pub keyfile: Option<String>,
+    /// A file.
+    pub ca_certs: Option<String>,
+    /// Whether clients need a certificate: 0 no, 1 optional, 2 yes.
+    pub cert_reqs: u8,
+
     /// Not parsed yet.
     pub forwarded_allow_ips: Vec<String>,
     pub trust_forwarded: usize,

@@ -14,6 +14,7 @@ mod hooks;
 mod logs;
 mod requests;
 mod server;
+mod tls;
 mod trust;
 
 use std::time::Duration;
@@ -102,6 +103,7 @@ const PRIVILEGES: &str = "Privileges";
 const RECYCLING: &str = "Recycling";
 const TIMEOUTS: &str = "Timeouts";
 const LIMITS: &str = "Limits";
+const TLS: &str = "TLS";
 const PROXIES: &str = "Proxies";
 const LOGS: &str = "Logs";
 const DEVELOPMENT: &str = "Development";
@@ -111,8 +113,15 @@ const FROM_ZERO: Kind = Kind::Seconds { least: Duration::ZERO };
 const ABOVE_ZERO: Kind = Kind::Seconds { least: Duration::from_millis(1) };
 
 /// The rows, by file.
-const FILES: &[&[Row]] =
-    &[server::ROWS, classes::ROWS, requests::ROWS, trust::ROWS, logs::ROWS, development::ROWS];
+const FILES: &[&[Row]] = &[
+    server::ROWS,
+    classes::ROWS,
+    requests::ROWS,
+    tls::ROWS,
+    trust::ROWS,
+    logs::ROWS,
+    development::ROWS,
+];
 
 /// The headings, in the order of `--help`.
 const GROUPS: &[&str] = &[
@@ -123,6 +132,7 @@ const GROUPS: &[&str] = &[
     PRIVILEGES,
     TIMEOUTS,
     LIMITS,
+    TLS,
     PROXIES,
     LOGS,
     DEVELOPMENT,

@@ -27,6 +27,7 @@ mod moving;
 mod proxy;
 mod queue;
 mod record;
+mod secure;
 mod upload;
 
 use proxy::Introduction;
@@ -42,6 +43,8 @@ const LINGER_PAUSE: Duration = Duration::from_secs(2);
 /// What the connection is doing, and so which timer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// TLS begins; header timer.
+    Handshake,
     /// Between requests; keep-alive timer.
     Idle,
     /// A head has begun; header timer.
@@ -100,6 +103,8 @@ pub(crate) struct Conn {
     /// Whether the other end is a trusted proxy.
     trusted: bool,
     introduction: Introduction,
+    /// Here, and not by another worker.
+    accepted: bool,
     pub(crate) phase: Phase,
     last: Last,
     record: Record,
@@ -142,6 +147,7 @@ impl Conn {
             number: 0,
             trusted: core.witness.believes(peer),
             introduction: Introduction::of(core, peer),
+            accepted: false,
             phase: Phase::Idle,
             last: Last::Next,
             record: Record::new(core.now),
@@ -191,7 +197,10 @@ impl Conn {
             (false, true) if self.unread == Input::Empty => self.unread = Input::Some,
             (false, _) => {}
         }
-        self.writable |= event.writable;
+        if event.writable {
+            self.writable = true;
+            self.stream.push();
+        }
         if event.ended && core.options.notice_gone && self.is_answering() {
             return self.close(core);
         }
@@ -224,6 +233,7 @@ impl Conn {
         self.advance(core);
         match (timer, self.phase) {
             (Timer::KeepAlive, Phase::Idle) => self.close(core),
+            (Timer::Header, Phase::Handshake) => self.handshake_late(core),
             (Timer::Header, Phase::Head) => {
                 self.refuse(core, 408, "the request head did not arrive in time");
             }
@@ -244,7 +254,7 @@ impl Conn {
     /// The poller calls a socket writable when a good part of its buffer is
     /// free; a slow reader may have taken a little less than that.
     fn write_timer(&mut self, core: &mut Core) {
-        match self.out.flush(&self.stream) {
+        match self.out.flush(&mut self.stream) {
             Ok(Flushed::Blocked { progress: false }) => {
                 log::info!("client={} cut: it took nothing of its response in time", self.peer);
                 self.stream.reset_on_close();
@@ -253,19 +263,6 @@ impl Conn {
             flushed => self.flushed(core, flushed),
         }
         self.pump(core);
-    }
-
-    /// The reactor drains: an idle connection gets until then to send one more
-    /// request.
-    pub(crate) fn drain(&mut self, core: &mut Core, idle_until: Instant) {
-        if self.phase == Phase::Idle {
-            core.timers.arm(
-                &mut self.deadline,
-                (self.key, self.serial),
-                Timer::KeepAlive,
-                idle_until,
-            );
-        }
     }
 
     // ---- reading
@@ -292,6 +289,8 @@ impl Conn {
             } else if share == 0 {
                 core.again.push(self.key);
                 break;
+            } else if self.phase == Phase::Handshake {
+                self.shake_hands(core);
             } else {
                 share = share.saturating_sub(self.read(core));
             }
@@ -327,7 +326,7 @@ impl Conn {
             Moved::Bytes(0) | Moved::Gone => self.close(core),
             Moved::Blocked => self.unread = Input::Empty,
             Moved::Bytes(n) => {
-                self.note_emptied(n < inbox.len());
+                self.note_spent(n == inbox.len());
                 self.received(core, &inbox[..n]);
             }
         }
@@ -335,10 +334,9 @@ impl Conn {
         if let Moved::Bytes(n) = moved { n } else { 0 }
     }
 
-    /// A short read has emptied the socket; what comes later is a new edge
-    /// (epoll(7)), so a read that finds nothing is saved.
-    fn note_emptied(&mut self, was_short: bool) {
-        if was_short && self.unread == Input::Some {
+    /// After a read, which may have filled all the room it had.
+    fn note_spent(&mut self, filled: bool) {
+        if self.unread == Input::Some && self.stream.is_spent(filled) {
             self.unread = Input::Empty;
         }
     }
@@ -389,7 +387,7 @@ impl Conn {
     fn head_complete(&mut self, core: &mut Core, body_waits: bool) {
         self.phase = Phase::Body { since: core.now };
         let head = self.http.head();
-        match core.witness.see(self.peer, self.trusted, head) {
+        match core.witness.see(self.peer, self.trusted, self.stream.is_secure(), head) {
             Ok(seen) => self.record.seen(seen),
             Err(reason) => return self.refuse(core, 400, reason),
         }
@@ -442,9 +440,13 @@ impl Conn {
                 };
                 let mut until = core.now + wait;
                 if let Drain::Since { idle_until, .. } = core.drain {
-                    until = until.min(idle_until);
+                    until = until.min(self.grace(core, idle_until));
                 }
                 self.arm(core, Timer::KeepAlive, until);
+            }
+            Phase::Handshake if self.deadline.timer() != Some(Timer::Header) => {
+                let until = self.handshake_until(core);
+                self.arm(core, Timer::Header, until);
             }
             Phase::Head if self.deadline.timer() != Some(Timer::Header) => {
                 self.arm(core, Timer::Header, core.now + options.header_timeout);
@@ -483,17 +485,10 @@ impl Conn {
 
     pub(crate) fn close(&mut self, core: &mut Core) {
         self.log_unfinished(core);
+        if self.phase != Phase::Running && self.out.is_empty() {
+            self.stream.farewell();
+        }
         self.phase = Phase::Closed;
         self.deadline.clear();
-    }
-}
-
-impl std::fmt::Display for Peer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp(address) if address.port() == 0 => write!(f, "{}", address.ip()),
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix => f.write_str("unix"),
-        }
     }
 }

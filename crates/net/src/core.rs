@@ -188,10 +188,14 @@ impl Core {
         }
     }
 
-    pub(crate) fn keeps_alive(&self) -> bool {
+    /// Whether a connection goes on after its response; `moves`: as far as it is
+    /// concerned, an heir can have it.
+    pub(crate) fn keeps_alive(&self, moves: bool) -> bool {
         let goes_on = match self.drain {
             Drain::No => true,
-            Drain::Since { idle_until, heirs } => heirs == Heirs::Some && self.now < idle_until,
+            Drain::Since { idle_until, heirs } => {
+                moves && heirs == Heirs::Some && self.now < idle_until
+            }
         };
         goes_on && !self.options.keep_alive.is_zero()
     }

@@ -59,6 +59,16 @@ impl Peer {
     }
 }
 
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) if address.port() == 0 => write!(f, "{}", address.ip()),
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
 /// What became of data for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

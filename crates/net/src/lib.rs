@@ -27,9 +27,11 @@ mod options;
 mod out;
 mod reactor;
 mod request_id;
+mod socket;
 mod statsd;
 mod stream;
 mod timer;
+mod tls;
 mod trust;
 
 pub use access::{AccessLog, Format, Skip};
@@ -45,4 +47,5 @@ pub use options::{Options, Proxy};
 pub use reactor::{Heirs, Reactor};
 pub use request_id::RequestId;
 pub use statsd::Statsd;
+pub use tls::{Clients, Tls, TlsError, TlsFile, TlsFiles};
 pub use trust::{Networks, Scheme, Seen, Style, Trust, Underscores};

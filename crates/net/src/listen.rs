@@ -120,6 +120,14 @@ impl Listener {
         }
     }
 
+    /// As a person would type or click it; `secure`: it speaks TLS.
+    pub fn place(&self, secure: bool) -> String {
+        match &self.local {
+            Local::Tcp(address) if secure => format!("https://{address}"),
+            _ => self.to_string(),
+        }
+    }
+
     /// The socket file that was made for it, which the master removes at the
     /// end. Whoever passed a socket down may still want its file.
     pub fn path(&self) -> Option<&Path> {

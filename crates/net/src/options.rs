@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serve_http::{Limits, ProxyVersion};
 
+use crate::tls::Tls;
 use crate::trust::{Networks, Trust};
 
 /// What a worker's loop is allowed to do, and for how long.
@@ -49,6 +50,8 @@ pub struct Options {
     pub trust: Trust,
     /// Who begins a connection with the PROXY protocol.
     pub proxy: Option<Proxy>,
+    /// What connections that are accepted must speak; `None`: HTTP as it is.
+    pub tls: Option<Tls>,
     /// Whether each request has a name.
     pub request_ids: bool,
     /// Value of the Server header.
@@ -83,6 +86,7 @@ impl Default for Options {
             notice_gone: false,
             trust: Trust::default(),
             proxy: None,
+            tls: None,
             request_ids: true,
             server: "serve".into(),
         }

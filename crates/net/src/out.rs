@@ -86,7 +86,7 @@ impl Out {
     /// # Errors
     /// When a file cannot be read, or is shorter than was promised; the
     /// response cannot be completed then.
-    pub(crate) fn flush(&mut self, stream: &Stream) -> io::Result<Flushed> {
+    pub(crate) fn flush(&mut self, stream: &mut Stream) -> io::Result<Flushed> {
         let mut share = SHARE;
         while let Some(front) = self.queue.front_mut() {
             if share == 0 {
@@ -100,7 +100,7 @@ impl Out {
                     }
                     moved
                 }
-                Piece::Memory { .. } => self.write_memory(stream),
+                Piece::Memory { .. } => Self::write_memory(&self.queue, stream),
             };
             match moved {
                 Moved::Bytes(n) => {
@@ -114,10 +114,10 @@ impl Out {
         Ok(Flushed::All)
     }
 
-    fn write_memory(&self, stream: &Stream) -> Moved {
+    fn write_memory(queue: &VecDeque<Piece>, stream: &mut Stream) -> Moved {
         let mut parts = [IoSlice::new(&[]); BATCH];
         let mut used = 0;
-        for piece in self.queue.iter().take(BATCH) {
+        for piece in queue.iter().take(BATCH) {
             let Piece::Memory { bytes, done } = piece else { break };
             parts[used] = IoSlice::new(&bytes[*done..]);
             used += 1;
@@ -166,7 +166,7 @@ mod tests {
     fn pieces_arrive_in_order_however_slowly_they_are_taken() {
         let (ours, mut theirs) = UnixStream::pair().expect("pair");
         ours.set_nonblocking(true).expect("non-blocking");
-        let stream = Stream::new(OwnedFd::from(ours));
+        let mut stream = Stream::new(OwnedFd::from(ours));
         let mut file = tempfile::tempfile().expect("file");
         file.write_all(&[b'f'; 300_000]).expect("write");
         let big = vec![b'm'; 300_000];
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(out.memory(), 3 + 300_000 + 5 + 4);
         let mut got = Vec::new();
         let mut buffer = vec![0; 50_000];
-        while out.flush(&stream).expect("flush") != Flushed::All {
+        while out.flush(&mut stream).expect("flush") != Flushed::All {
             let n = theirs.read(&mut buffer).expect("read");
             got.extend_from_slice(&buffer[..n]);
         }
@@ -192,14 +192,14 @@ mod tests {
     fn what_is_written_is_freed_although_more_is_always_appended() {
         let (ours, mut theirs) = UnixStream::pair().expect("pair");
         ours.set_nonblocking(true).expect("non-blocking");
-        let stream = Stream::new(OwnedFd::from(ours));
+        let mut stream = Stream::new(OwnedFd::from(ours));
         let mut out = Out::default();
         let mut buffer = vec![0; 10_000];
         for _ in 0..1000 {
             while out.memory() < 300_000 {
                 out.keep(&[&buffer], 0);
             }
-            out.flush(&stream).expect("flush");
+            out.flush(&mut stream).expect("flush");
             theirs.read_exact(&mut buffer).expect("read");
         }
         let held = |piece: &Piece| match piece {
@@ -218,12 +218,12 @@ mod tests {
         let (ours, _) = listener.accept().expect("accept");
         ours.set_nonblocking(true).expect("non-blocking");
         socket2::SockRef::from(&ours).set_send_buffer_size(4 * SHARE).expect("buffer");
-        let stream = Stream::new(OwnedFd::from(ours));
+        let mut stream = Stream::new(OwnedFd::from(ours));
         let file = tempfile::tempfile().expect("file");
         file.set_len(2 * SHARE as u64).expect("length");
         let mut out = Out::default();
         out.push_file(file, 0, 2 * SHARE as u64);
-        assert_eq!(out.flush(&stream).expect("flush"), Flushed::More);
+        assert_eq!(out.flush(&mut stream).expect("flush"), Flushed::More);
         let mut buffer = vec![0; SHARE];
         theirs.read_exact(&mut buffer).expect("its share is there");
         theirs.set_nonblocking(true).expect("non-blocking");
@@ -233,9 +233,9 @@ mod tests {
     #[test]
     fn a_file_that_shrank_is_an_error_not_a_silent_short_body() {
         let (ours, _theirs) = UnixStream::pair().expect("pair");
-        let stream = Stream::new(OwnedFd::from(ours));
+        let mut stream = Stream::new(OwnedFd::from(ours));
         let mut out = Out::default();
         out.push_file(tempfile::tempfile().expect("file"), 0, 10);
-        assert!(out.flush(&stream).is_err());
+        assert!(out.flush(&mut stream).is_err());
     }
 }

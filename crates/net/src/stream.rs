@@ -1,127 +1,157 @@
-//! A connected socket, TCP or unix: the few calls the reactor makes on it.
+//! A connection's bytes, whatever becomes of them on the wire: as they are, or
+//! by way of TLS. Whoever reads and writes here need not know which.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
-use nix::sys::sendfile::sendfile64;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
-use nix::sys::uio::writev;
-use socket2::SockRef;
-
-use crate::info;
+pub(crate) use crate::socket::Moved;
+use crate::socket::Socket;
+pub(crate) use crate::tls::Shake;
+use crate::tls::{Session, Tls};
 
 /// Non-blocking; closed when dropped.
 #[derive(Debug)]
-pub(crate) struct Stream(OwnedFd);
-
-/// What one read or write came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moved {
-    /// So many bytes; 0 from a read is the end of the stream.
-    Bytes(usize),
-    /// The kernel has no data, or no room, now.
-    Blocked,
-    /// The connection is gone.
-    Gone,
+pub(crate) struct Stream {
+    socket: Socket,
+    /// `None`: bytes are sent and received as they are.
+    session: Option<Box<Session>>,
 }
 
 impl Stream {
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self { socket: Socket::new(fd), session: None }
     }
 
-    /// recv(2) and send(2) take a shorter way through the kernel than read(2) and
-    /// writev(2): 5 % of the instructions of a small request.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> Moved {
-        moved(|| recv(self.0.as_raw_fd(), buffer, MsgFlags::empty()))
+    /// From now on the client has to speak TLS; `early` is what it has said
+    /// already.
+    ///
+    /// # Errors
+    /// When a session cannot begin, in words for the log.
+    pub(crate) fn secure(&mut self, tls: &Tls, early: &[u8]) -> Result<(), String> {
+        self.session = Some(Box::new(Session::new(tls, early)?));
+        Ok(())
     }
 
-    pub(crate) fn write(&self, parts: &[IoSlice<'_>]) -> Moved {
-        match parts {
-            [part] => moved(|| send(self.0.as_raw_fd(), part, MsgFlags::MSG_NOSIGNAL)),
-            parts => moved(|| writev(&self.0, parts)),
+    /// Whether what is sent and received is encrypted.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.is_over())
+    }
+
+    /// Whether the client has said anything of TLS.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.has_begun())
+    }
+
+    /// Goes on with a handshake.
+    pub(crate) fn shake_hands(&mut self) -> Shake {
+        match &mut self.session {
+            None => Shake::Done,
+            Some(session) => session.shake_hands(&self.socket),
+        }
+    }
+
+    /// The certificate that the client has shown, in PEM.
+    pub(crate) fn certificate(&self) -> Option<String> {
+        self.session.as_ref()?.certificate()
+    }
+
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Moved {
+        match &mut self.session {
+            None => self.socket.read(buffer),
+            Some(session) => session.read(&self.socket, buffer),
+        }
+    }
+
+    /// Whether a read has left nothing, to be asked right after it. `filled`: it
+    /// had no room for more.
+    pub(crate) fn is_spent(&self, filled: bool) -> bool {
+        // A short read has emptied the socket; what comes later is a new edge
+        // (epoll(7)), so a read that finds nothing is saved.
+        !filled && self.session.as_ref().is_none_or(|session| session.is_dry())
+    }
+
+    /// Tells how many bytes have left. If these are not all, the next write has
+    /// to begin with the others.
+    pub(crate) fn write(&mut self, parts: &[IoSlice<'_>]) -> Moved {
+        match &mut self.session {
+            None => self.socket.write(parts),
+            Some(session) => session.write(&self.socket, parts),
+        }
+    }
+
+    /// The same for up to `count` bytes of `file` from `offset`.
+    ///
+    /// # Errors
+    /// When the file cannot be read; a broken connection is [`Moved::Gone`].
+    pub(crate) fn send_file(&mut self, file: &File, offset: u64, count: u64) -> io::Result<Moved> {
+        match &mut self.session {
+            None => self.socket.send_file(file, offset, count),
+            Some(session) => session.send_file(&self.socket, file, offset, count),
+        }
+    }
+
+    /// The socket has room again: what TLS itself has to say leaves.
+    pub(crate) fn push(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.push_own(&self.socket);
         }
     }
 
     /// Whether there is something to read, without reading it.
     pub(crate) fn has_input(&self) -> bool {
-        let mut byte = [0];
-        let peeked = moved(|| recv(self.0.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK));
-        matches!(peeked, Moved::Bytes(1))
+        self.socket.has_input()
     }
 
     /// Whether the client has shut the connection down or broken it, and left
-    /// nothing to read.
-    pub(crate) fn is_ended(&self) -> bool {
-        let mut byte = [0];
-        let peeked = moved(|| recv(self.0.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK));
-        matches!(peeked, Moved::Bytes(0) | Moved::Gone)
+    /// nothing to read. What there is to read may have left the socket then.
+    pub(crate) fn is_ended(&mut self) -> bool {
+        match &mut self.session {
+            None => self.socket.is_ended(),
+            Some(session) => session.is_ended(&self.socket),
+        }
     }
 
     /// How long ago the last byte came; `None` if this is not TCP.
     pub(crate) fn silent_for(&self) -> Option<Duration> {
-        info::silent_for(&self.0)
-    }
-
-    /// Sends up to `count` bytes of `file` from `offset` (sendfile(2)).
-    ///
-    /// # Errors
-    /// When the file cannot be read; a broken connection is [`Moved::Gone`].
-    pub(crate) fn send_file(&self, file: &File, offset: u64, count: u64) -> io::Result<Moved> {
-        let mut position = i64::try_from(offset).map_err(io::Error::other)?;
-        // Linux moves at most 0x7ffff000 bytes a call.
-        let count = usize::try_from(count.min(0x7fff_f000)).map_err(io::Error::other)?;
-        loop {
-            match sendfile64(&self.0, file, Some(&mut position), count) {
-                Ok(n) => return Ok(Moved::Bytes(n)),
-                Err(nix::Error::EINTR) => {}
-                Err(nix::Error::EAGAIN) => return Ok(Moved::Blocked),
-                Err(nix::Error::EPIPE | nix::Error::ECONNRESET | nix::Error::ETIMEDOUT) => {
-                    return Ok(Moved::Gone);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.socket.silent_for()
     }
 
     /// Tells the client that nothing more will come, and goes on reading.
-    pub(crate) fn shut_write(&self) -> Moved {
-        match shutdown(self.0.as_raw_fd(), Shutdown::Write) {
-            Ok(()) => Moved::Bytes(0),
-            Err(_) => Moved::Gone,
+    pub(crate) fn shut_write(&mut self) -> Moved {
+        self.farewell();
+        self.socket.shut_write()
+    }
+
+    /// All that was sent is complete, and the end of the connection comes next: a
+    /// client that speaks TLS is told so.
+    pub(crate) fn farewell(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.farewell(&self.socket);
+        }
+    }
+
+    /// It is not complete: the end comes without farewell.
+    pub(crate) fn break_off(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.break_off();
         }
     }
 
     /// The close will be a reset, and what the kernel still holds is dropped: the
     /// only way to show a client that a body which ends with the connection is
     /// not complete.
-    pub(crate) fn reset_on_close(&self) {
-        // Failing, it only leaves an ordinary close.
-        if let Err(error) = SockRef::from(&self.0).set_linger(Some(Duration::ZERO)) {
-            log::debug!("SO_LINGER: {error}");
-        }
+    pub(crate) fn reset_on_close(&mut self) {
+        self.break_off();
+        self.socket.reset_on_close();
     }
 
     pub(crate) fn into_fd(self) -> OwnedFd {
-        self.0
+        self.socket.into_fd()
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-/// Every error but "would block" means that the peer is gone or unreachable;
-/// which one is of no use to anybody here.
-fn moved(mut call: impl FnMut() -> nix::Result<usize>) -> Moved {
-    loop {
-        match call() {
-            Ok(n) => return Moved::Bytes(n),
-            Err(nix::Error::EINTR) => {}
-            Err(nix::Error::EAGAIN) => return Moved::Blocked,
-            Err(_) => return Moved::Gone,
-        }
+        self.socket.raw_fd()
     }
 }

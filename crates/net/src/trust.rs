@@ -70,7 +70,9 @@ pub struct Seen {
     pub client: Peer,
     /// Whether the other end of the connection is a trusted proxy.
     pub trusted: bool,
-    /// `None`: as the connection.
+    /// Whether the connection is encrypted.
+    pub secure: bool,
+    /// `None`: http, as nobody says otherwise.
     pub scheme: Option<Scheme>,
     /// The Host that the client asked for; `None`: as the Host header.
     pub host: Option<Box<str>>,
@@ -142,9 +144,11 @@ impl Witness {
         &mut self,
         peer: Peer,
         trusted: bool,
+        secure: bool,
         head: &Head,
     ) -> Result<Seen, &'static str> {
         let mut seen = self.glimpse(peer, trusted);
+        seen.secure = secure;
         for (name, value) in head.fields().filter(|(name, _)| name.contains(&b'_')) {
             if self.trust.passes(trusted, name) {
                 let name = String::from_utf8_lossy(name).to_ascii_uppercase();
@@ -165,6 +169,9 @@ impl Witness {
             if self.trust.hops > 0 {
                 seen.believe(&self.trust.style.claims(head, self.trust.hops));
             }
+        }
+        if secure && seen.scheme.is_none() {
+            seen.scheme = Some(Scheme::Https);
         }
         Ok(seen)
     }
@@ -188,7 +195,8 @@ impl Seen {
     /// As a connection from `client` shows it.
     pub fn of(client: Peer) -> Self {
         let (scheme, host, port, id) = (None, None, None, None);
-        Self { client, trusted: false, scheme, host, port, underscored: Vec::new(), id }
+        let (trusted, secure) = (false, false);
+        Self { client, trusted, secure, scheme, host, port, underscored: Vec::new(), id }
     }
 
     fn believe(&mut self, claims: &Claims) {

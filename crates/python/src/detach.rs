@@ -3,18 +3,24 @@
 //! the names that libraries look for.
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use pyo3::exceptions::PyConnectionAbortedError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyCFunction, PyDict, PyModule};
-use serve_net::{ExchangeId, Shared};
+use serve_net::{Exchange, Shared};
 
 use crate::app::built_in;
 use crate::drive::Host;
 use crate::farewell::{Farewell, Voice};
+
+/// Said once by each worker.
+const REFUSED: &str = "a request for another protocol, as WebSockets are, has no \
+    environ['gunicorn.socket']: its connection speaks TLS, and the application cannot. Let a proxy in \
+    front end TLS for WebSockets";
+static SAID: Once = Once::new();
 
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
@@ -22,10 +28,11 @@ static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 pub(crate) struct Detachable<'py>(Bound<'py, PyAny>);
 
 impl<'py> Detachable<'py> {
-    /// Puts it into the environ, if the request asks for another protocol.
+    /// Puts it into the environ, if the request asks for another protocol. Not a
+    /// connection that speaks TLS: its socket alone is of no use.
     pub(crate) fn offer(
         environ: &Bound<'py, PyDict>,
-        id: ExchangeId,
+        exchange: &Exchange,
         reactor: &Shared,
         host: &Arc<dyn Host>,
         farewell: &Arc<Farewell>,
@@ -34,6 +41,11 @@ impl<'py> Detachable<'py> {
         let Some(protocol) = environ.get_item(intern!(py, "HTTP_UPGRADE"))? else {
             return Ok(None);
         };
+        let id = exchange.id;
+        if exchange.seen.secure {
+            SAID.call_once(|| log::warn!("{REFUSED}"));
+            return Ok(None);
+        }
         let protocol = protocol.extract::<String>()?;
         let (reactor, host, farewell) = (reactor.clone(), host.clone(), farewell.clone());
         let take = PyCFunction::new_closure(py, None, None, move |args, _| {

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use rustc_hash::FxHashMap;
 use serve_http::{Head, Version};
-use serve_net::{Exchange, Listener, Peer};
+use serve_net::{Exchange, Listener, Peer, Scheme};
 
 use crate::drive::{Driver, Options};
 use crate::input::Input;
@@ -167,7 +167,7 @@ impl Environs {
         if let Some(proxy) = exchange.proxy {
             set_proxy(&environ, proxy)?;
         }
-        self.set_fields(&environ, head)?;
+        self.set_fields(&environ, head, exchange.seen.scheme)?;
         seen::apply(&environ, &exchange.seen)?;
         if let serve_http::Framing::Chunked = head.framing() {
             // The body is whole: its length is known, whatever framing it had.
@@ -211,7 +211,12 @@ impl Environs {
         environ.set_item(intern!(py, "REMOTE_PORT"), self.ports.of(py, address.port()))
     }
 
-    fn set_fields(&mut self, environ: &Bound<'_, PyDict>, head: &Head) -> PyResult<()> {
+    fn set_fields(
+        &mut self,
+        environ: &Bound<'_, PyDict>,
+        head: &Head,
+        scheme: Option<Scheme>,
+    ) -> PyResult<()> {
         let py = environ.py();
         for (name, value) in head.fields() {
             let known = match self.names.get_mut(name) {
@@ -238,7 +243,7 @@ impl Environs {
             environ.set_item(intern!(py, "HTTP_HOST"), decode(py, host))?;
         }
         if !environ.contains(intern!(py, "SERVER_NAME"))? {
-            set_name_from_host(environ, head.host().unwrap_or_default())?;
+            set_name_from_host(environ, head.host().unwrap_or_default(), scheme)?;
         }
         Ok(())
     }
@@ -286,16 +291,21 @@ impl Repeats {
 }
 
 /// Behind a unix socket only the client can say which host and port it meant.
-fn set_name_from_host(environ: &Bound<'_, PyDict>, host: &[u8]) -> PyResult<()> {
+fn set_name_from_host(
+    environ: &Bound<'_, PyDict>,
+    host: &[u8],
+    scheme: Option<Scheme>,
+) -> PyResult<()> {
     let py = environ.py();
+    let usual = if scheme == Some(Scheme::Https) { "443" } else { "80" };
     let text = String::from_utf8_lossy(host);
     let (name, port) = match text.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, port),
-        _ => (text.as_ref(), "80"),
+        _ => (text.as_ref(), usual),
     };
     environ
         .set_item(intern!(py, "SERVER_NAME"), if name.is_empty() { "localhost" } else { name })?;
-    environ.set_item(intern!(py, "SERVER_PORT"), if port.is_empty() { "80" } else { port })
+    environ.set_item(intern!(py, "SERVER_PORT"), if port.is_empty() { usual } else { port })
 }
 
 fn template<'py>(

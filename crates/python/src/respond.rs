@@ -22,6 +22,7 @@ use crate::input::Input;
 use crate::noted::Noted;
 use crate::owners::owners;
 use crate::request::{Stage, Start, StartResponse};
+use crate::seen;
 use crate::timeout;
 
 /// The application with everything needed to call it, for all flows of control
@@ -155,7 +156,14 @@ impl Bridge {
             made
         });
         self.environs().push(environs);
-        made.transpose()
+        let made = made.transpose()?;
+        if exchange.seen.secure
+            && let Some(environ) = &made
+            && let Some(certificate) = self.reactor.lock().certificate(exchange.id)
+        {
+            seen::vouch(environ, &certificate)?;
+        }
+        Ok(made)
     }
 
     /// All that the application is called with; `None` when its client has gone.
@@ -169,7 +177,7 @@ impl Bridge {
         let input = kit.input(py, std::mem::take(&mut exchange.body))?;
         let Some(environ) = self.environ(&input, exchange)? else { return Ok(None) };
         let (reactor, host, farewell) = (&self.reactor, &self.host, &self.farewell);
-        let detachable = Detachable::offer(&environ, id, reactor, host, farewell)?;
+        let detachable = Detachable::offer(&environ, exchange, reactor, host, farewell)?;
         let start = kit.start(py, self)?;
         let function = start.function.bind(py).clone();
         let start = start.begin(py, id);

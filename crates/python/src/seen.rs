@@ -29,6 +29,13 @@ pub(crate) fn apply(environ: &Bound<'_, PyDict>, seen: &Seen) -> PyResult<()> {
     Ok(())
 }
 
+/// Shows the client's certificate, under the names that Apache has for it.
+pub(crate) fn vouch(environ: &Bound<'_, PyDict>, certificate: &str) -> PyResult<()> {
+    let py = environ.py();
+    environ.set_item(intern!(py, "SSL_CLIENT_VERIFY"), intern!(py, "SUCCESS"))?;
+    environ.set_item(intern!(py, "SSL_CLIENT_CERT"), certificate)
+}
+
 /// The application is at `prefix`: that is not a part of its own paths.
 fn mount(environ: &Bound<'_, PyDict>, prefix: &[u8]) -> PyResult<()> {
     let py = environ.py();

@@ -93,9 +93,8 @@ const STRICT: &str = "such requests are refused, because servers read them diffe
 const LOGGER: &str = "the server's own lines do not pass through Python's logging; leave requests out \
                       with --access-log-skip, choose the form of lines with --access-logformat and \
                       --log-format, and set up the application's loggers with logconfig_dict";
-const TLS: &str = "this version has no TLS; let a proxy or load balancer in front end it, \
-                   and take the setting out";
-const TLS_DETAIL: &str = "this version has no TLS; set it where TLS ends";
+const CONTEXT: &str = "TLS is not Python's here: the server makes it of certfile, keyfile, ca_certs \
+                       and cert_reqs, and a proxy in front can do more";
 const HTTP2: &str = "this server speaks HTTP/1.1; a proxy in front can offer HTTP/2 to clients";
 const CONTROL: &str = "there is no control socket; signals control the server";
 const DIRTY: &str = "there is no second pool of workers; use a task queue for long work";
@@ -151,17 +150,18 @@ pub(crate) static ABSENT: &[Absent] = &[
         .switch()
         .says("`ss -ltn` shows the queue of a listening socket"),
     needless("default_proc_name", &[]).says("proc_name is the name of the processes"),
-    refused("keyfile", &["--keyfile"]).says(TLS),
-    refused("certfile", &["--certfile"]).says(TLS),
-    missing("ca_certs", &["--ca-certs"]).says(TLS_DETAIL),
-    missing("cert_reqs", &["--cert-reqs"]).save("0").says(TLS_DETAIL),
-    missing("ssl_version", &["--ssl-version"]).says(TLS_DETAIL),
-    missing("ciphers", &["--ciphers"]).says(TLS_DETAIL),
-    missing("suppress_ragged_eofs", &["--suppress-ragged-eofs"]).switch().says(TLS_DETAIL),
-    missing("do_handshake_on_connect", &["--do-handshake-on-connect"]).switch().says(TLS_DETAIL),
+    needless("ssl_version", &["--ssl-version"]).says("TLS 1.2 and 1.3 are spoken"),
+    missing("ciphers", &["--ciphers"])
+        .says("with TLS 1.2 and 1.3, only ciphers that are known to be safe are offered"),
+    needless("suppress_ragged_eofs", &["--suppress-ragged-eofs"])
+        .switch()
+        .says("a connection's end without farewell is not an error"),
+    needless("do_handshake_on_connect", &["--do-handshake-on-connect"])
+        .switch()
+        .says("a handshake keeps nobody waiting"),
     missing("pre_exec", &[])
         .says("after USR2 the new server reads the config file, and calls its on_starting"),
-    missing("ssl_context", &[]).says(TLS_DETAIL),
+    missing("ssl_context", &[]).says(CONTEXT),
     missing("http_protocols", &["--http-protocols"]).save("h1").says(HTTP2),
     missing("http2_cleartext", &["--http2-cleartext"]).save("off").says(HTTP2),
     missing("http2_max_concurrent_streams", &["--http2-max-concurrent-streams"]).says(HTTP2),

@@ -88,7 +88,7 @@ pub(super) const ROWS: &[Row] = &[
         group: TIMEOUTS,
         summary: "Time for a client to send a request's head",
         details: "A client that has begun a request and has not sent its whole head by then is \
-            answered with 408 and disconnected.",
+            answered with 408 and disconnected. A TLS handshake has the same time.",
         gunicorn: "gunicorn does not have it: a client that sends nothing can hold a worker.",
     },
     Row {

@@ -89,7 +89,7 @@ impl Conn {
         head: &mut Vec<u8>,
     ) -> Result<(), serve_http::Error> {
         self.note_response(core, response);
-        if !core.keeps_alive() {
+        if !core.keeps_alive(!self.stream.is_secure()) {
             self.http.close_after();
         }
         self.close_delimited = size == Size::Unknown
@@ -251,13 +251,15 @@ impl Conn {
     fn cut(&mut self, core: &mut Core) {
         if self.close_delimited {
             self.stream.reset_on_close();
+        } else {
+            self.stream.break_off();
         }
         self.close(core);
     }
 
     /// Closing with unread bytes would reset the connection and could take the
     /// answer with it before the client has read it.
-    fn linger(&mut self, core: &mut Core) {
+    pub(super) fn linger(&mut self, core: &mut Core) {
         if self.stream.shut_write() == Moved::Gone {
             self.close(core);
             return;
@@ -343,7 +345,7 @@ impl Conn {
         if self.out.is_empty() || self.phase == Phase::Closed {
             return;
         }
-        let flushed = self.out.flush(&self.stream);
+        let flushed = self.out.flush(&mut self.stream);
         if !matches!(flushed, Ok(Flushed::Gone)) {
             self.held = 0;
         }

@@ -1,6 +1,6 @@
 //! A connection moves to another worker: between two requests, or with a
 //! complete one that the application has not seen. Or the application itself
-//! takes it over.
+//! takes it over. One that speaks TLS does neither.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -14,6 +14,7 @@ use crate::body::Body;
 use crate::core::Core;
 use crate::gateway::{Exchange, Peer};
 use crate::handoff::{MOST, Put, Wait};
+use crate::timer::Timer;
 
 impl Conn {
     /// Begins, with what another worker has received already. Its request has
@@ -47,6 +48,18 @@ impl Conn {
         idle.then(|| self.deadline.due())?
     }
 
+    /// The reactor drains: an idle connection gets until then to send one more
+    /// request.
+    pub(crate) fn drain(&mut self, core: &mut Core, idle_until: Instant) {
+        let timer = match self.phase {
+            Phase::Idle => Timer::KeepAlive,
+            Phase::Handshake if !self.stream.has_begun() => Timer::Header,
+            _ => return,
+        };
+        let until = self.grace(core, idle_until);
+        core.timers.arm(&mut self.deadline, (self.key, self.serial), timer, until);
+    }
+
     /// Puts an idle connection.
     pub(crate) fn put_idle(&mut self, core: &mut Core) -> Put {
         if self.phase != Phase::Idle {
@@ -75,6 +88,10 @@ impl Conn {
 
     fn put_with(&mut self, core: &mut Core, request: &[&[u8]], wait: Wait) -> Put {
         let Some(hand_off) = &core.hand_off else { return Put::Stays };
+        // The keys of a session are in no message, and should be in none.
+        if self.stream.is_secure() {
+            return Put::Stays;
+        }
         let mut parts = vec![self.introduction.words()];
         parts.extend(request);
         parts.push(&self.input);

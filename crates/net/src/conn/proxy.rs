@@ -35,6 +35,10 @@ impl Introduction {
         }
     }
 
+    pub(super) fn is_expected(&self) -> bool {
+        matches!(self, Self::Expected(_))
+    }
+
     /// What another worker has to hear again.
     pub(super) fn words(&self) -> &[u8] {
         match self {
@@ -76,7 +80,8 @@ impl Conn {
                 self.phase = Phase::Idle;
                 self.deadline.clear();
                 self.record = Record::new(core.now);
-                header.len - before
+                let used = header.len - before;
+                if self.secure(core, &bytes[used..]) { bytes.len() } else { used }
             }
             Ok(None) => {
                 self.phase = Phase::Head;

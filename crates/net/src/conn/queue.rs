@@ -42,7 +42,7 @@ impl Conn {
         self.deadline.clear();
         // Behind pipelined requests the end cannot be seen.
         let silent = self.input.is_empty();
-        if waited > core.options.patience && silent && self.stream.is_ended() {
+        if waited > core.options.patience && silent && self.has_gone() {
             log::debug!("client={} has gone after {waited:?}; its request is not run", self.peer);
             core.counters.abandoned += 1;
             self.close(core);

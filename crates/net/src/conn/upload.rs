@@ -29,12 +29,12 @@ impl Conn {
             Moved::Bytes(0) | Moved::Gone => self.close(core),
             Moved::Blocked => self.unread = Input::Empty,
             Moved::Bytes(n) => {
-                let was_short = n < space.len();
+                let filled = n == space.len();
                 // All of it is the body's: there was no space for more.
                 let parsed = self.http.receive(&space[..n]);
                 debug_assert!(matches!(parsed, Ok((used, Event::Data(_))) if used == n));
                 self.spool.filled(n, &mut core.room, core.now);
-                self.note_emptied(was_short);
+                self.note_spent(filled);
                 self.feed(core, &[]);
                 return Some(n);
             }

@@ -44,7 +44,7 @@ impl Reactor {
             Ok((fd, peer)) => {
                 self.core.counters.accepted += 1;
                 self.recovered();
-                self.open(fd, peer, index, Vec::new(), Wait::Idle);
+                self.open(fd, peer, index, None);
                 if self.core.drain != Drain::No {
                     self.count_down(index);
                 }
@@ -113,20 +113,26 @@ impl Reactor {
         }
     }
 
-    /// A new connection, of which `received` has been read already.
+    /// A new connection. One that another worker has put brings what it has read
+    /// of it.
     pub(super) fn open(
         &mut self,
         fd: OwnedFd,
         peer: Option<SocketAddr>,
         listener: usize,
-        received: Vec<u8>,
-        wait: Wait,
+        put: Option<(Vec<u8>, Wait)>,
     ) {
         self.serial = self.serial.wrapping_add(1);
         let entry = self.conns.vacant_entry();
         let key = entry.key();
         entry.insert(Conn::new(&self.core, fd, peer, listener, key, self.serial));
-        self.on_conn(key, |conn, core| conn.begin_with(core, received, wait));
+        self.on_conn(key, |conn, core| {
+            if put.is_none() {
+                conn.accepted(core);
+            }
+            let (received, wait) = put.unwrap_or((Vec::new(), Wait::Idle));
+            conn.begin_with(core, received, wait);
+        });
     }
 
     fn shut(&mut self, index: usize) {

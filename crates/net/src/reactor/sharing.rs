@@ -146,7 +146,7 @@ impl Reactor {
             return;
         };
         let listener = self.listener_of(&local);
-        self.open(fd, peer.as_socket(), listener, bytes, wait);
+        self.open(fd, peer.as_socket(), listener, Some((bytes, wait)));
     }
 
     /// The listener that a connection with this end came in by. One that only

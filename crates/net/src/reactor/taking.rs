@@ -53,13 +53,19 @@ impl Reactor {
         }
     }
 
+    /// The certificate that the client of an exchange has shown, in PEM: an
+    /// authority that we trust vouches for it.
+    pub fn certificate(&self, id: ExchangeId) -> Option<String> {
+        self.conns.get(id.key).filter(|conn| conn.runs(id))?.certificate()
+    }
+
     /// Takes the connection of an exchange away from the reactor, with what its
-    /// client has sent after the request; `None` if the client has gone or the
-    /// answer has begun. The exchange keeps its slot until its end, of which
+    /// client has sent after the request; `None` if the client has gone, the answer
+    /// has begun, or the connection speaks TLS, which nobody else would know. The exchange keeps its slot until its end, of which
     /// nothing is sent any more.
     pub fn detach(&mut self, id: ExchangeId) -> Option<(OwnedFd, Vec<u8>)> {
         let conn = self.conns.get_mut(id.key)?;
-        if !conn.runs(id) || conn.http().response_started() {
+        if !conn.runs(id) || conn.http().response_started() || conn.is_secure() {
             return None;
         }
         conn.leave(&mut self.core);
