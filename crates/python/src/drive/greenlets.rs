@@ -25,6 +25,7 @@ use self::lookout::Lookout;
 use super::Worker;
 use super::orders::Orders;
 use crate::app::{Refusal, built_in};
+use crate::logging;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
 
@@ -206,6 +207,7 @@ impl Loop {
             hub.call_method0(intern!(py, "wait")).map_err(said)?;
             if std::mem::take(&mut self.state().ordered) {
                 orders.obey(&self.reactor);
+                logging::reopen_if_asked(py);
             }
             if std::mem::take(&mut self.state().tired) {
                 orders.control().tired();
