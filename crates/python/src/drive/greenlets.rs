@@ -176,6 +176,7 @@ impl Loop {
         // A thousand that were woken together end before the next turn, and none of
         // them keeps the hub.
         self.lookout.beat();
+        self.board.awake();
         self.flights.end(number);
         let turning = {
             let mut state = self.state();
