@@ -232,7 +232,10 @@ fn obey(py: Python<'_>, mut link: MoldLink, cast: Cast) -> i32 {
                     Forked::Worker(theirs) => return worker::run(py, theirs, cast),
                 }
             }
-            Ok(Order::Reopen) => logger::reopen(),
+            Ok(Order::Reopen) => {
+                logger::reopen();
+                serve_python::reopen_logs(py);
+            }
             Ok(Order::News(news)) => match news {
                 News::Serving => tell(Moment::Serving),
                 News::Died { worker, pid } => tell(Moment::Died(worker.number(), pid)),

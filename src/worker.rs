@@ -249,6 +249,7 @@ impl Control for Master<'_> {
                 }
                 Command::Reopen => {
                     logger::reopen();
+                    serve_python::ask_to_reopen_logs();
                     None
                 }
                 Command::Orphaned => {

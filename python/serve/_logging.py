@@ -79,6 +79,26 @@ def apply(setting, value):
         fileConfig(value, defaults=defaults, disable_existing_loggers=False)
 
 
+def reopen():
+    """Opens the files of all handlers anew, since somebody has renamed them. Returns a sentence
+    about each that cannot be: its old file is kept.
+    """
+    failed = []
+    loggers = [logging.getLogger(), *list(logging.Logger.manager.loggerDict.values())]
+    for handler in {handler for logger in loggers for handler in getattr(logger, "handlers", ())}:
+        if not isinstance(handler, logging.FileHandler):
+            continue
+        with handler.lock:
+            # Without a stream it opens its file when there is something to write.
+            if handler.stream is not None:
+                try:
+                    old, handler.stream = handler.stream, handler._open()
+                    old.close()
+                except OSError as error:
+                    failed.append(f"cannot open {handler.baseFilename}: {error.strerror}")
+    return failed
+
+
 def table(value):
     import json  # Not for those who set up nothing: it costs each start a millisecond.
 

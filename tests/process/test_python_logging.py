@@ -1,11 +1,12 @@
 """gunicorn's logconfig settings: Python's logging is set up before the application is there."""
 
 import json
+import os
 import re
-from signal import SIGHUP
+from signal import SIGHUP, SIGKILL, SIGUSR1
 
 import pytest
-from harness import run
+from harness import run, wait_until
 
 APP = """
     import logging
@@ -306,3 +307,57 @@ def test_a_reload_to_a_broken_one_is_called_off(configured):
     server.signal(SIGHUP)
     server.log.wait(r"gen=2 abandoned: .*logconfig: cannot read none\.ini.*; gen=1 keeps serving")
     assert server.get("/shop/INFO")[0] == 200
+
+
+FILE = """
+logconfig_dict = {
+    "version": 1,
+    "handlers": {
+        "file": {"class": "logging.FileHandler", "filename": "shop.log"},
+        "late": {"class": "logging.FileHandler", "filename": "late.log", "delay": True},
+    },
+    "root": {"level": "INFO", "handlers": ["file"]},
+    "loggers": {"never": {"handlers": ["late"]}},
+}
+"""
+
+
+@pytest.mark.every_class("sync", "threads", "async")
+def test_usr1_has_its_files_opened_anew(serve):
+    """In the workers that are there, and in those that come later."""
+    server = serve(APP, "-c", "conf.py", start=False)
+    server.write("conf.py", FILE)
+    server.start()
+    log, old = server.cwd / "shop.log", server.cwd / "shop.log.1"
+
+    def is_logged():
+        server.get("/shop/WARNING")
+        return log.exists() and "asked by" in log.read_text()
+
+    assert is_logged()
+    log.rename(old)
+    server.signal(SIGUSR1)
+    wait_until(is_logged, "the worker to open the new file")
+    before = old.read_text()
+    (worker,) = server.worker_pids()
+    os.kill(worker, SIGKILL)
+    server.log.wait("ready in=", count=2)
+    count = log.read_text().count("asked by")
+    server.get("/shop/WARNING")
+    assert log.read_text().count("asked by") == count + 1
+    assert old.read_text() == before
+    assert not (server.cwd / "late.log").exists()
+
+
+def test_a_file_that_cannot_be_opened_anew_is_kept(serve):
+    server = serve(APP, "-c", "conf.py", start=False)
+    server.write("conf.py", FILE)
+    server.start()
+    (server.cwd / "shop.log").rename(server.cwd / "shop.log.1")
+    (server.cwd / "shop.log").mkdir()
+    server.signal(SIGUSR1)
+    kept = r"Python's logging: cannot open \S+/shop.log: Is a directory; the old file is kept"
+    server.log.wait(rf"worker\[\d+\] error: {kept}")
+    server.log.wait(rf"mold\[\d+\] error: {kept}")
+    server.get("/shop/WARNING")
+    assert "asked by" in (server.cwd / "shop.log.1").read_text()

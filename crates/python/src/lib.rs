@@ -36,7 +36,7 @@ pub use drive::{Control, Driver, Options, Order, Worker, forked, has_gevent, pat
 pub use environ::Origin;
 pub use hooks::{Hooks, Moment};
 pub use interpreter::{Home, Interpreter};
-pub use logging::{LogConfig, configure_logging};
+pub use logging::{LogConfig, ask_to_reopen_logs, configure_logging, reopen_logs};
 pub use process::{
     Preloaded, before_fork, forked_child, forked_parent, guard, prepare_mold, prepare_worker,
     set_environment, threads_run,

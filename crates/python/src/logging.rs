@@ -1,7 +1,10 @@
 //! Python's `logging`, from the server's side: set up as gunicorn's settings say
 //! (`_logging.py`), and with a way into the server's own log.
 //!
-//! To be called in a mold, once, before anything of the application is imported.
+//! [`configure_logging`] is called in a mold, once, before anything of the
+//! application is imported.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::Level;
 use pyo3::prelude::*;
@@ -39,6 +42,39 @@ pub fn configure_logging(
     let module = built_in(py, "_logging")?;
     let taken = call(&module, "configure", (setting, place, value, level, write))?;
     taken.extract().map_err(|error: PyErr| broken(&error))
+}
+
+/// Whether the files of Python's handlers are to be opened anew.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Has a worker's main thread call [`reopen_logs`] before its next sleep. From any
+/// thread, attached or not.
+pub fn ask_to_reopen_logs() {
+    ASKED.store(true, Ordering::SeqCst);
+}
+
+pub(crate) fn reopen_if_asked(py: Python<'_>) {
+    if ASKED.swap(false, Ordering::SeqCst) {
+        reopen_logs(py);
+    }
+}
+
+/// Opens the files of Python's handlers anew, after someone has renamed them.
+pub fn reopen_logs(py: Python<'_>) {
+    let module = built_in(py, "_logging").map_err(|refusal| refusal.message);
+    let said = |error: PyErr| error.to_string();
+    let failed = module.and_then(|module| {
+        module
+            .call_method0("reopen")
+            .and_then(|failed| failed.extract::<Vec<String>>())
+            .map_err(said)
+    });
+    match failed {
+        Ok(failed) => failed.iter().for_each(|reason| {
+            log::error!("Python's logging: {reason}; the old file is kept");
+        }),
+        Err(error) => log::error!("Python's logging cannot open its files anew: {error}"),
+    }
 }
 
 /// A handler that writes into the server's log.

@@ -25,6 +25,7 @@ use self::lookout::Lookout;
 use super::Worker;
 use super::orders::Orders;
 use crate::app::{Refusal, built_in};
+use crate::logging;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
 
@@ -175,6 +176,7 @@ impl Loop {
         // A thousand that were woken together end before the next turn, and none of
         // them keeps the hub.
         self.lookout.beat();
+        self.board.awake();
         self.flights.end(number);
         let turning = {
             let mut state = self.state();
@@ -206,6 +208,7 @@ impl Loop {
             hub.call_method0(intern!(py, "wait")).map_err(said)?;
             if std::mem::take(&mut self.state().ordered) {
                 orders.obey(&self.reactor);
+                logging::reopen_if_asked(py);
             }
             if std::mem::take(&mut self.state().tired) {
                 orders.control().tired();

@@ -17,6 +17,7 @@ use super::running::Limit;
 use super::watch::Watch;
 use super::{Options, Worker};
 use crate::alarm::Blocked;
+use crate::logging;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
 
@@ -128,6 +129,7 @@ impl Driver<'_> {
             if let Err(error) = py.check_signals() {
                 log::error!("a signal handler of the application raised: {error}");
             }
+            logging::reopen_if_asked(py);
             if orders.is_quit() || self.reactor.lock().is_drained() {
                 // An order to quit ends the loop in the middle of a turn.
                 self.reactor.lock().settle();

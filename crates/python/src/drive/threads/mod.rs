@@ -29,7 +29,7 @@ use super::running::Limit;
 use crate::alarm::Blocked;
 use crate::app::built_in;
 use crate::hooks::{Hooks, Moment};
-use crate::{process, timeout};
+use crate::{logging, process, timeout};
 
 use pool::Pool;
 use seats::Seats;
@@ -48,7 +48,7 @@ pub(super) struct Size {
 enum Call {
     /// Start the thread of this seat.
     Start(usize),
-    /// Run the application's signal handlers.
+    /// Run the application's signal handlers, and do what the master has ordered.
     Signals,
     /// Show that the GIL can be had.
     Beat,
@@ -130,6 +130,7 @@ impl Main {
                     if let Err(error) = py.check_signals() {
                         log::error!("a signal handler of the application raised: {error}");
                     }
+                    logging::reopen_if_asked(py);
                 }
                 Ok(Call::Beat) => self.pool.seats.beat(),
                 Ok(Call::Raise(seat, number)) => self.raise(py, seat, number),
