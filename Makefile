@@ -143,9 +143,11 @@ check-gen: pages
 			|| { echo "$$page is out of date: make gen" >&2; exit 1; }; \
 	done
 
+# Of the workspace, so that what it needs has the features that the tests want.
 pages:
 	@rm -rf $(TARGET)/gen
-	@$(CARGO) run --quiet --package serve-config --example reference $(TARGET)/gen
+	@$(CARGO) build --quiet --workspace --example reference
+	@$(TARGET)/debug/examples/reference $(TARGET)/gen
 
 fuzz: ## fuzz the HTTP parser for FUZZ_SECONDS
 	@$(CARGO) fuzz --version >/dev/null 2>&1 \
