@@ -106,6 +106,9 @@ def some_settings(chance):
     }
     if told.get("initgroups"):
         told["user"] = "root"
+    if told.keys() & {"certfile", "keyfile", "ca_certs", "cert_reqs"}:
+        told |= {"certfile": text(chance), "ca_certs": text(chance)}
+        told["cert_reqs"] = chance.choice([1, 2])
     return {name: it for name, it in told.items() if it is not None}
 
 
