@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// An application that takes no longer does not fill the caches.
 const WORTH: Duration = Duration::from_micros(20);
 
+/// So many of them can be waited for, if the application is quick.
+const OTHERS: u32 = 4;
+
 /// For each that was slow, and at first, as many requests must have been quick. One
 /// that was slow for once does not count: the machine may have been busy.
 const CALM: u32 = 32;
@@ -28,10 +31,10 @@ pub(crate) struct Deferred {
     until: Option<Instant>,
     /// How long a piece of a stream may wait, if the one before was as recent.
     pub(crate) pieces: Duration,
-    /// How long a whole answer may, if requests take no longer.
+    /// How long a whole answer may, if requests are quick: several take no longer.
     answers: Duration,
-    /// Requests that took no longer, less `CALM` for each that did; twice as many at
-    /// most.
+    /// Requests that were quick, less `CALM` for each that was not; twice as many
+    /// at most.
     quick: u32,
     /// Whether others wait for the application.
     pub(crate) company: bool,
@@ -73,7 +76,7 @@ impl Deferred {
 
     /// The application is done with a request that it has had since then.
     pub(crate) fn note(&mut self, since: Instant, now: Instant) {
-        self.quick = match now <= since + self.answers {
+        self.quick = match now <= since + self.answers / OTHERS {
             true => (self.quick + 1).min(2 * CALM),
             false => self.quick.saturating_sub(CALM),
         };

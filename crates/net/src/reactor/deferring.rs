@@ -11,8 +11,8 @@ use crate::conn::Conn;
 
 impl Reactor {
     /// Allows sends to be deferred for so long: `pieces` of a stream that come as
-    /// quickly, and whole `answers` of an application that is as quick while
-    /// others wait. Zero, as at first: not at all.
+    /// quickly, and whole `answers` of an application that can give several in that
+    /// time, while others wait. Zero, as at first: not at all.
     pub fn defer(&mut self, pieces: Duration, answers: Duration) {
         self.core.deferred.limit(pieces, answers);
     }

@@ -24,7 +24,7 @@ use crate::timeout;
 /// How long a piece of a stream may wait for the next ones, and a whole answer for
 /// others. Longer only if the application keeps the thread: until the relay looks.
 const PIECES: Duration = Duration::from_micros(200);
-const ANSWERS: Duration = Duration::from_millis(1);
+const ANSWERS: Duration = Duration::from_millis(3);
 
 /// Serves until told to stop.
 ///
