@@ -25,6 +25,9 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says where to write"));
     let python = pyo3_build_config::get().executable();
     let is_compiled = python.is_some_and(|python| compile(python, &out));
+    if !is_compiled {
+        println!("cargo::warning=our Python modules are not compiled now, but at each start");
+    }
     fs::write(out.join("built_in.rs"), table(&out, is_compiled)).expect("cargo's folder");
 }
 

@@ -32,7 +32,10 @@ impl Conn {
                 let filled = n == space.len();
                 // All of it is the body's: there was no space for more.
                 let parsed = self.http.receive(&space[..n]);
-                debug_assert!(matches!(parsed, Ok((used, Event::Data(_))) if used == n));
+                if !matches!(parsed, Ok((used, Event::Data(_))) if used == n) {
+                    self.refuse(core, 500, "the server failed");
+                    return Some(n);
+                }
                 self.spool.filled(n, &mut core.room, core.now);
                 self.note_spent(filled);
                 self.feed(core, &[]);
