@@ -7,7 +7,6 @@ What only a refusal or an unusual application needs is imported where it is need
 module costs the start of a server milliseconds.
 """
 
-import enum
 import importlib
 import os
 import sys
@@ -137,14 +136,14 @@ def offers(module, module_name):
     # The applications before the factories, and those before what is neither.
     fitting = {name: fit(value) for name, value in found.items()}
     order = [Fit.APPLICATION, Fit.FACTORY]
-    names = [name for rank in order for name in found if fitting[name] is rank] or list(found)
+    names = [name for rank in order for name in found if fitting[name] == rank] or list(found)
     if not names:
         usual = [name for name in ("wsgi", "app", "main") if has_submodule(module, name)]
         if usual:
             return f"; no application is defined there; did you mean '{module_name}.{usual[0]}'?"
         return f"; no application is defined there: is '{module_name}' the module that you mean?"
     spec = f"{module_name}:{names[0]}"
-    if fitting[names[0]] is Fit.FACTORY:
+    if fitting[names[0]] == Fit.FACTORY:
         spec = f"'{spec}()'"  # A shell wants quotes around parentheses.
     return f"; it has {', '.join(names[:5])}: name one, as in {spec}"
 
@@ -158,13 +157,13 @@ def has_submodule(module, name):
 ASYNCHRONOUS = 0x80 | 0x100 | 0x200
 
 
-class Fit(enum.Enum):
-    """How a callable can be called."""
+class Fit:
+    """How a callable can be called. No enum.Enum, whose import alone takes milliseconds."""
 
-    APPLICATION = enum.auto()
-    ASGI = enum.auto()
-    FACTORY = enum.auto()
-    NEITHER = enum.auto()
+    APPLICATION = "application"
+    ASGI = "ASGI application"
+    FACTORY = "factory"
+    NEITHER = "neither"
 
 
 def fit(found):

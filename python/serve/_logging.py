@@ -1,8 +1,8 @@
 """Python's logging, set up as gunicorn's settings logconfig, logconfig_json and logconfig_dict say.
 
-Runs once per generation, in the mold, before anything of the application is imported; workers have
-it by the fork. The server's own lines are not written from here: most come from processes and
-threads without Python.
+What a setting asks for is done once per generation, in the mold, before anything of the application
+is imported; workers have it by the fork. The server's own lines are not written from here: most
+come from processes and threads without Python.
 """
 
 import logging
@@ -42,24 +42,29 @@ class Refusal(Exception):
     """Why logging cannot be set up: (exit code, sentence, traceback or '')."""
 
 
-def configure(setting, place, value, level, write):
-    """Does what `setting` says; an empty one says nothing. `place` is where it was written.
+def apply(setting, place, value):
+    """Does what `setting` says. `place` is where it was written."""
+    try:
+        configure(setting, value)
+    except Exception as error:
+        raise Refusal(2, f"{place}: {reason(error)}", "") from None
 
-    `write` takes a level and a line for the server's log. Returns which of gunicorn's loggers are
-    set up by the setting.
+
+def lend(level, write):
+    """Has gunicorn's error logger write into the server's log, by `write`: it takes a level and a
+    line. Returns which of gunicorn's loggers have handlers of their own already, and keep them.
     """
-    if setting:
-        try:
-            apply(setting, value)
-        except Exception as error:
-            raise Refusal(2, f"{place}: {reason(error)}", "") from None
     taken = [name for name in (ERROR, ACCESS) if logging.getLogger(name).handlers]
     if ERROR not in taken:
-        lend(logging.getLogger(ERROR), level, write)
+        logger = logging.getLogger(ERROR)
+        logger.disabled = False
+        logger.propagate = False
+        logger.setLevel(level)
+        logger.addHandler(Handler(write))
     return taken
 
 
-def apply(setting, value):
+def configure(setting, value):
     from logging.config import dictConfig, fileConfig  # Takes its time, and few ask for it.
 
     if setting == "logconfig_dict":
@@ -121,14 +126,6 @@ def reason(error):
             sentences.append(sentence)
         error = error.__cause__
     return ": ".join(sentences) or "it cannot be read"
-
-
-def lend(logger, level, write):
-    """What is logged there is in the server's log."""
-    logger.disabled = False
-    logger.propagate = False
-    logger.setLevel(level)
-    logger.addHandler(Handler(write))
 
 
 class Handler(logging.Handler):

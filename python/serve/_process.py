@@ -1,20 +1,18 @@
 """What a mold and a worker arrange in their interpreter before the application is imported."""
 
-import _signal
+import _signal  # `signal` and its enums are for those who use them: that import takes its time
 import atexit
 import faulthandler
 import gc
 import os
-import signal
 import sys
-import threading
 
 #: How a worker's relay reaches the main thread; see _timeout.py.
-TIMEOUT = signal.SIGRTMAX - 2
+TIMEOUT = _signal.SIGRTMAX - 2
 
 #: The server's own; an application that took one over would no longer be stopped or reloaded.
 RESERVED = {
-    getattr(signal, name)
+    getattr(_signal, name): name
     for name in (
         "SIGTERM",
         "SIGINT",
@@ -27,31 +25,32 @@ RESERVED = {
         "SIGWINCH",
         "SIGURG",  # The master retires a worker by it.
     )
-} | {TIMEOUT}
+} | {TIMEOUT: "SIGRTMAX-2"}
+
+#: What `signal.signal` calls.
+set_handler = _signal.signal
 
 
 def guard_signals(warn):
-    """Replaces signal.signal by one that leaves the server's signals alone.
+    """Has signal.signal leave the server's signals alone.
 
     `warn` is called with a sentence, once per signal.
     """
-    original = signal.signal
     warned = set()
 
-    def guarded(signalnum, handler):
+    def signal(signalnum, handler, /):
         if signalnum not in RESERVED:
-            return original(signalnum, handler)
+            return set_handler(signalnum, handler)
         if signalnum not in warned:
             warned.add(signalnum)
-            name = "SIGRTMAX-2" if signalnum == TIMEOUT else signal.Signals(signalnum).name
             warn(
-                f"the application's handler for {name} is ignored: the server needs that signal; "
-                "use atexit to clean up at the end"
+                f"the application's handler for {RESERVED[signalnum]} is ignored: the server needs "
+                "that signal; use atexit to clean up at the end"
             )
-        return signal.getsignal(signalnum)
+        return _signal.getsignal(signalnum)
 
-    guarded.__doc__ = original.__doc__
-    signal.signal = guarded
+    signal.__doc__ = set_handler.__doc__
+    _signal.signal = signal
 
 
 def free_children():
@@ -60,9 +59,9 @@ def free_children():
     """
 
     def after_fork():
-        signal.signal = _signal.signal
+        _signal.signal = set_handler
         for number in RESERVED:
-            _signal.signal(number, _signal.SIG_DFL)
+            set_handler(number, _signal.SIG_DFL)
 
     os.register_at_fork(after_in_child=after_fork)
 
@@ -87,9 +86,11 @@ def share_memory():
     """
     gc.collect()
     gc.freeze()
-    return [
-        thread.name for thread in threading.enumerate() if thread is not threading.main_thread()
-    ]
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return []
+    main = threading.main_thread()
+    return [thread.name for thread in threading.enumerate() if thread is not main]
 
 
 def end_beside_threads():

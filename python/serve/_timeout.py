@@ -5,20 +5,23 @@ writes the stacks of all threads, whoever holds the interpreter's lock; then Pyt
 handler below as soon as the main thread runs bytecode again.
 """
 
-import _signal  # `signal.signal` is guarded: the application must not take this signal over
+import _signal
 import faulthandler
 
 MESSAGE = "the request took too long; its client has been answered 504"
 
 
-def raise_in_request(signum, exception, is_due):
-    """The handler in Python. `is_due` says whether the request that runs is the one meant."""
+def raise_in_request(set_handler, signum, exception, is_due):
+    """The handler in Python. `is_due` says whether the request that runs is the one meant.
+
+    `set_handler` is signal.signal without its guard: the application must not take this signal.
+    """
 
     def handler(signum, frame):
         if is_due():
             raise exception(MESSAGE)
 
-    _signal.signal(signum, handler)
+    set_handler(signum, handler)
 
 
 def write_stacks(signum, file):

@@ -269,6 +269,35 @@ def test_an_application_may_take_gunicorn_s_handlers_for_its_own(serve):
     assert server.log.count("too little") == 0
 
 
+def test_logging_is_ready_for_whoever_imports_it_late(serve):
+    """The server does not import it by itself: half of a start would be for that."""
+    server = serve(
+        """
+        import importlib.util, sys
+
+        def app(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            if environ["PATH_INFO"] == "/modules":
+                return [" ".join(sys.modules).encode()]
+            assert importlib.util.find_spec("logging").origin.endswith("__init__.py")
+            import logging
+            import inspect
+
+            plain = sys.modules["inspect"].__loader__
+            assert type(logging.__loader__) is type(logging.__spec__.loader) is type(plain)
+            assert "class Logger" in inspect.getsource(logging)
+            handlers = logging.getLogger("gunicorn.error").handlers
+            logging.getLogger("gunicorn.error").warning("late")
+            return [str(len(handlers)).encode()]
+        """
+    )
+    modules = server.get("/modules")[2].decode().split()
+    assert not {"logging", "re", "enum", "signal", "threading", "traceback"} & set(modules)
+    server.signal(SIGUSR1)
+    assert [server.get("/")[2], server.get("/")[2]] == [b"1", b"1"]
+    server.log.wait("warning: late$", count=2)
+
+
 BROKEN = {
     "a formatter that is not there": (
         JSON.replace("pythonjsonlogger.jsonlogger", "nowhere"),

@@ -2,7 +2,8 @@
 //! (`_logging.py`), and with a way into the server's own log.
 //!
 //! [`configure_logging`] is called in a mold, once, before anything of the
-//! application is imported.
+//! application is imported. Who has no use for `logging` does not pay for its import,
+//! which takes as long as the interpreter's own start.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 
 use crate::app::{Refusal, built_in, call};
+use crate::built_in;
 
 /// What Python's logging is to be set up from.
 #[derive(Debug)]
@@ -34,14 +36,32 @@ pub fn configure_logging(
     config: Option<LogConfig<'_>>,
     level: u32,
 ) -> Result<Vec<String>, Refusal> {
-    let (setting, place, value) = match config {
-        Some(LogConfig { setting, place, value }) => (setting, place, value.unbind()),
-        None => ("", String::new(), py.None()),
-    };
     let write = writer(py).map_err(|error| broken(&error))?;
+    if config.is_none() && !is_imported(py).map_err(|error| broken(&error))? {
+        lend_later(py, level, write)?;
+        return Ok(Vec::new());
+    }
     let module = built_in(py, "_logging")?;
-    let taken = call(&module, "configure", (setting, place, value, level, write))?;
+    if let Some(LogConfig { setting, place, value }) = config {
+        call(&module, "apply", (setting, place, value))?;
+    }
+    let taken = call(&module, "lend", (level, write))?;
     taken.extract().map_err(|error: PyErr| broken(&error))
+}
+
+fn is_imported(py: Python<'_>) -> PyResult<bool> {
+    py.import("sys")?.getattr("modules")?.contains("logging")
+}
+
+/// As soon as the application has imported `logging`.
+fn lend_later(py: Python<'_>, level: u32, write: Bound<'_, PyCFunction>) -> Result<(), Refusal> {
+    let write = write.unbind();
+    let lend = PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
+        let module = built_in::load(args.py(), "_logging")?;
+        module.call_method1("lend", (level, &write)).map(drop)
+    });
+    let lend = lend.map_err(|error| broken(&error))?;
+    call(&built_in(py, "_imported")?, "when_imported", ("logging", lend)).map(drop)
 }
 
 /// Whether the files of Python's handlers are to be opened anew.
@@ -61,15 +81,11 @@ pub(crate) fn reopen_if_asked(py: Python<'_>) {
 
 /// Opens the files of Python's handlers anew, after someone has renamed them.
 pub fn reopen_logs(py: Python<'_>) {
-    let module = built_in(py, "_logging").map_err(|refusal| refusal.message);
-    let said = |error: PyErr| error.to_string();
-    let failed = module.and_then(|module| {
-        module
-            .call_method0("reopen")
-            .and_then(|failed| failed.extract::<Vec<String>>())
-            .map_err(said)
+    let reopened = is_imported(py).and_then(|is_imported| match is_imported {
+        true => built_in::load(py, "_logging")?.call_method0("reopen")?.extract(),
+        false => Ok(Vec::<String>::new()),
     });
-    match failed {
+    match reopened {
         Ok(failed) => failed.iter().for_each(|reason| {
             log::error!("Python's logging: {reason}; the old file is kept");
         }),

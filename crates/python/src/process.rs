@@ -32,7 +32,7 @@ pub fn forked_child(_: Python<'_>) {
 /// is told so in the log.
 ///
 /// # Errors
-/// When the interpreter lacks its own `signal` module.
+/// When the interpreter lacks one of its own modules.
 pub fn guard(py: Python<'_>) -> Result<(), Refusal> {
     let warn = PyCFunction::new_closure(py, None, None, |args, _| -> PyResult<()> {
         let text: String = args.get_item(0)?.extract()?;

@@ -76,8 +76,9 @@ pub(crate) fn alarm(
         }
         due
     });
+    let process = built_in(py, "_process").map_err(|refusal| refusal.message)?;
     let raise = is_due.and_then(|is_due| {
-        let arguments = (signal(), exception(py)?, is_due);
+        let arguments = (process.getattr("set_handler")?, signal(), exception(py)?, is_due);
         module.getattr("raise_in_request")?.call1(arguments)
     });
     raise.map_err(failed)?;
