@@ -1,6 +1,9 @@
 """PEP 3333, "environ Variables": what the application is told about a request."""
 
+import contextlib
+import itertools
 import json
+import random
 import socket
 from types import SimpleNamespace
 
@@ -335,6 +338,62 @@ def unix(socket_path):
         return connection
 
     return SimpleNamespace(connect=connect)
+
+
+FIELDS = [
+    "Host: h.example:81",
+    "Host: h.example",
+    "Host: h.example\r\nX-A: 1\r\nCookie: a=b\r\nX-A: 2",
+    "Host: h.example\r\nX_Dropped: 1\r\nContent-Length: 0",
+    "Host: h.example\r\nX-Forwarded-Proto: https",
+    "Host: h.example\r\nTransfer-Encoding: chunked\r\n\r\n0",
+]
+LINES = [
+    "GET / HTTP/1.1",
+    "GET /%20a?b=c HTTP/1.1",
+    "POST /%20a?b=c HTTP/1.1",
+    "GET /old HTTP/1.0\r\nConnection: keep-alive",
+    "GET /new HTTP/1.1\r\nConnection: keep-alive",
+    "GET http://else.example:82/a HTTP/1.1",
+    "OPTIONS * HTTP/1.1",
+]
+
+
+def lines_for(fields):
+    """HTTP/1.0 knows no transfer codings."""
+    return [line for line in LINES if "chunked" not in fields or "HTTP/1.0" not in line]
+
+
+def test_requests_that_repeat_are_told_of_as_those_that_do_not(server, unix):
+    """The environ of one may begin with that of another; the application spoils each."""
+    rng = random.Random(7)
+    doors = {"tcp": server, "unix": unix}
+    known = {}
+
+    def tell(client, line, fields):
+        client.send(f"{line}\r\n{fields}\r\n\r\n".encode())
+        environ = json.loads(client.answer().body)["plain"]
+        assert environ.pop("HTTP_X_REQUEST_ID") != "spoilt"
+        if "REMOTE_PORT" in environ:
+            assert environ.pop("REMOTE_PORT") == str(client.port)
+        return environ
+
+    with contextlib.ExitStack() as stack:
+        clients = [
+            (name, stack.enter_context(wire.Client(door)))
+            for name, door in doors.items()
+            for _ in range(2)
+        ]
+        for (name, client), fields in itertools.product(clients[::2], FIELDS):
+            for line in lines_for(fields):
+                tell(client, "GET / HTTP/1.1", f"Host: a\r\nX-Unlike: {len(known)}")
+                known[name, line, fields] = tell(client, line, fields)
+        assert len({json.dumps(environ, sort_keys=True) for environ in known.values()}) > 60
+        for _ in range(300):
+            fields = rng.choice(FIELDS)
+            for _ in range(rng.randrange(1, 6)):
+                (name, client), line = rng.choice(clients), rng.choice(lines_for(fields))
+                assert tell(client, line, fields) == known[name, line, fields], (name, line)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@
 
 use crate::connection::Event;
 use crate::error::Kind;
+use crate::fields::Field;
 use crate::grammar::{is_text, trim};
-use crate::head::Field;
 use crate::limits::Limits;
 use crate::line::{self, Bound};
 

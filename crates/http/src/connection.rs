@@ -16,8 +16,9 @@ use std::sync::Arc;
 
 use crate::chunked::{self, Decoder};
 use crate::error::{Error, Kind};
+use crate::fields::Keep;
 use crate::framing::{Asked, Delimiter, Framing, announced, delimiter};
-use crate::head::{Head, Keep, Progress};
+use crate::head::{Head, Progress};
 use crate::limits::Limits;
 use crate::request_line::Version;
 use crate::response::{Decision, Response, Size, Stamp, status_line};

@@ -20,8 +20,21 @@ impl Span {
 
 const ALPHANUMERIC: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// `tchar` (RFC 9110 5.6.2).
-static TOKEN: [bool; 256] = class(b"!#$%&'*+-.^_`|~");
+/// `tchar` (RFC 9110 5.6.2): 0 if it is none, and a bit more for an underscore, so
+/// that one pass over a name finds both.
+static TOKEN: [u8; 256] = {
+    let members = class(b"!#$%&'*+-.^_`|~");
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < members.len() {
+        table[i] = members[i] as u8;
+        i += 1;
+    }
+    table[b'_' as usize] |= UNDERSCORE;
+    table
+};
+
+const UNDERSCORE: u8 = 2;
 
 /// `unreserved / sub-delims` (RFC 3986 3.2.2).
 static REG_NAME: [bool; 256] = class(b"-._~!$&'()*+,;=");
@@ -43,7 +56,17 @@ const fn class(others: &[u8]) -> [bool; 256] {
 
 /// Length of the token that `bytes` begin with; 0 if none.
 pub(crate) fn token_len(bytes: &[u8]) -> usize {
-    bytes.iter().position(|&b| !TOKEN[usize::from(b)]).unwrap_or(bytes.len())
+    field_name(bytes).0
+}
+
+/// The same, of a field's name, and whether an underscore is in it.
+pub(crate) fn field_name(bytes: &[u8]) -> (usize, bool) {
+    let mut all = 0;
+    let end = bytes.iter().position(|&b| {
+        all |= TOKEN[usize::from(b)];
+        TOKEN[usize::from(b)] == 0
+    });
+    (end.unwrap_or(bytes.len()), all & UNDERSCORE != 0)
 }
 
 pub(crate) fn is_token(bytes: &[u8]) -> bool {

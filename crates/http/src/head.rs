@@ -1,43 +1,40 @@
 //! The head of a request: its request line and header fields.
 //!
 //! Received bytes are appended once, parsed line by line as lines complete, and
-//! never looked at again; what was found is kept as spans. Fields that decide
-//! about the connection (Host, Content-Length, Transfer-Encoding, Connection,
-//! Expect) are understood here, all others only checked. Header names are not
+//! never looked at again; what was found is kept as spans. Fields that are, byte by
+//! byte, those of the request before are not parsed again. Header names are not
 //! filtered: what an underscore may mean is up to the gateway.
 
+use std::mem::{swap, take};
+
 use crate::error::Kind;
-use crate::framing::{Framing, content_length, transfer_coding};
-use crate::grammar::{Span, is_host, is_text, list, token_len, trim};
+use crate::fields::{Expects, Fields, Keep};
+use crate::framing::Framing;
 use crate::limits::Limits;
 use crate::line::{self, Bound};
 use crate::request_line::{RequestLine, Version};
-
-/// Whether the connection may carry another exchange after this one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Keep {
-    /// It may.
-    Alive,
-    /// It ends with this exchange.
-    Close,
-}
 
 /// One request head. It owns its bytes and keeps its buffers when it is reused,
 /// so that a connection allocates for its first request only.
 #[derive(Debug, Default)]
 pub struct Head {
     bytes: Vec<u8>,
-    /// Spans of `bytes`.
-    fields: Vec<Field>,
+    fields: Fields,
     stage: Stage,
     /// Where in `bytes` the line being received begins: `line <= bytes.len()`.
     line: usize,
     request: RequestLine,
-    host: Option<Span>,
-    framing: Framing,
-    /// What the Connection fields ask for; `close` wins.
-    asked: Option<Keep>,
-    expects: Expects,
+    past: Option<Box<Past>>,
+}
+
+/// The request before.
+#[derive(Debug, Default)]
+struct Past {
+    bytes: Vec<u8>,
+    /// Where its field lines are in `bytes`; none if what they say has been moved on.
+    lines: usize,
+    version: Version,
+    fields: Fields,
 }
 
 /// What is being received.
@@ -51,13 +48,6 @@ enum Stage {
     Complete,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Expects {
-    #[default]
-    Nothing,
-    Continue,
-}
-
 /// Whether a head is complete.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Progress {
@@ -67,6 +57,11 @@ pub(crate) enum Progress {
 
 /// The most capacity that outlives a request, in bytes and in fields.
 const KEPT: (usize, usize) = (16 * 1024, 128);
+
+/// Of a longer head, nothing is kept.
+const PAST: usize = 4 * 1024;
+
+const LINE_END: &[u8] = b"\r\n";
 
 /// The record type that every TLS connection begins with (RFC 8446 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -104,12 +99,12 @@ impl Head {
 
     /// What delimits the body (RFC 9112 6.3).
     pub fn framing(&self) -> Framing {
-        self.framing
+        self.fields.framing
     }
 
     /// Whether the client wants the connection to persist (RFC 9112 9.3).
     pub fn keep(&self) -> Keep {
-        match (self.asked, self.request.version) {
+        match (self.fields.asked, self.request.version) {
             (Some(asked), _) => asked,
             (None, Version::Http11) => Keep::Alive,
             (None, Version::Http10) => Keep::Close,
@@ -120,19 +115,37 @@ impl Head {
     /// else the Host field (RFC 9112 3.2.2). May be empty; `None` only for
     /// HTTP/1.0.
     pub fn host(&self) -> Option<&[u8]> {
-        self.request.authority.or(self.host).map(|span| span.of(&self.bytes))
+        match (self.request.authority, self.fields.host) {
+            (Some(authority), _) => Some(authority.of(&self.bytes)),
+            (None, host) => host.map(|span| span.of(self.field_lines())),
+        }
     }
 
     /// Whether an HTTP/1.1 client waits for 100 Continue before it sends the
     /// body (RFC 9110 10.1.1).
     pub fn expects_continue(&self) -> bool {
-        self.expects == Expects::Continue
+        self.fields.expects == Expects::Continue
     }
 
     /// Name and value of each field, in order; names as sent, values without
     /// the white space around them.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|field| (field.name.of(&self.bytes), field.value.of(&self.bytes)))
+        self.fields.of(self.field_lines())
+    }
+
+    /// The fields whose name has an underscore.
+    pub fn underscored_fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let fields = self.fields.underscored.then(|| self.fields());
+        fields.into_iter().flatten().filter(|(name, _)| name.contains(&b'_'))
+    }
+
+    /// All field lines as received, and the empty line behind them: heads that have
+    /// the same ones have the same [`fields`](Self::fields).
+    pub fn field_lines(&self) -> &[u8] {
+        match self.request.line.end {
+            0 => &[],
+            end => &self.bytes[end + LINE_END.len()..],
+        }
     }
 
     /// The value of the first field of that name, in whatever case.
@@ -162,16 +175,22 @@ impl Head {
         self.bytes.is_empty()
     }
 
-    /// Forgets the request and keeps the buffers, unless it was a giant: an
-    /// idle connection must stay small.
+    /// Forgets the request, but for what the next one may repeat, and keeps the
+    /// buffers, unless it was a giant: an idle connection must stay small.
     pub(crate) fn clear(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        let fields = std::mem::take(&mut self.fields);
-        *self = Self { bytes, fields, ..Self::default() };
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT.0);
-        self.fields.clear();
-        self.fields.shrink_to(KEPT.1);
+        let (mut bytes, mut fields) = (take(&mut self.bytes), take(&mut self.fields));
+        let mut past = self.past.take();
+        if self.stage == Stage::Complete && bytes.len() <= PAST {
+            let past = past.get_or_insert_default();
+            past.lines = self.request.line.end + LINE_END.len();
+            past.version = self.request.version;
+            swap(&mut past.bytes, &mut bytes);
+            swap(&mut past.fields, &mut fields);
+        }
+        bytes.clear();
+        bytes.shrink_to(KEPT.0);
+        fields.clear(KEPT.1);
+        *self = Self { bytes, fields, past, ..Self::default() };
     }
 
     #[cfg(test)]
@@ -192,6 +211,9 @@ impl Head {
         let mut taken = 0;
         while taken < input.len() && self.stage != Stage::Complete {
             taken += self.read_line(&input[taken..], limits)?;
+            if self.stage == Stage::Fields && self.fields.len() == 0 {
+                taken += self.repeat(&input[taken..], limits);
+            }
         }
         match self.stage {
             Stage::Complete => Ok((taken, Progress::Complete)),
@@ -215,6 +237,25 @@ impl Head {
             self.line = self.bytes.len();
         }
         Ok(len)
+    }
+
+    /// Takes all fields at once if they are those of the request before: each of them
+    /// was good, and would be now. How many bytes they are.
+    fn repeat(&mut self, input: &[u8], limits: &Limits) -> usize {
+        let Some(past) = &mut self.past else { return 0 };
+        let lines = &past.bytes[past.lines..];
+        let is_same = past.version == self.request.version && input.starts_with(lines);
+        // None, or too many after a longer request line.
+        if !is_same || lines.is_empty() || self.bytes.len() + lines.len() > limits.head {
+            return 0;
+        }
+        self.bytes.extend_from_slice(lines);
+        self.line = self.bytes.len();
+        self.stage = Stage::Complete;
+        swap(&mut self.fields, &mut past.fields);
+        let len = lines.len();
+        past.lines = past.bytes.len();
+        len
     }
 
     /// The bound of the line being received: its own (0 = none), or what is
@@ -251,9 +292,9 @@ impl Head {
                 self.stage = Stage::Fields;
             }
             (Stage::Fields, false) => {
-                let field = Field::parse(line, self.line)?;
-                self.fields.push(field);
-                self.understand(field)?;
+                let first = self.request.line.end + LINE_END.len();
+                let (lines, start) = (&self.bytes[first..], self.line - first);
+                self.fields.add(lines, start, self.request.version)?;
             }
             (Stage::Fields, true) => self.finish(limits)?,
             (Stage::Complete, _) => {}
@@ -261,92 +302,16 @@ impl Head {
         Ok(())
     }
 
-    fn understand(&mut self, field: Field) -> Result<(), Kind> {
-        let name = field.name.of(&self.bytes);
-        let value = field.value.of(&self.bytes);
-        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-        match name.len() {
-            4 if is(b"host") => {
-                if self.host.is_some() {
-                    return Err(Kind::HostRepeated);
-                }
-                if !is_host(value) {
-                    return Err(Kind::Host);
-                }
-                self.host = Some(field.value);
-            }
-            6 if is(b"expect") => self.expects = expectation(self.request.version, value)?,
-            10 if is(b"connection") => self.asked = connection(self.asked, value),
-            14 if is(b"content-length") => {
-                self.framing = content_length(self.framing, value)?;
-            }
-            17 if is(b"transfer-encoding") => {
-                self.framing = transfer_coding(self.framing, self.request.version, value)?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     fn finish(&mut self, limits: &Limits) -> Result<(), Kind> {
-        if self.host.is_none() && self.request.version == Version::Http11 {
+        if self.fields.host.is_none() && self.request.version == Version::Http11 {
             return Err(Kind::HostMissing);
         }
-        match (self.framing, limits.max_body) {
+        match (self.fields.framing, limits.max_body) {
             (Framing::Length(len), Some(max)) if len > max => Err(Kind::BodyTooLarge),
             _ => {
                 self.stage = Stage::Complete;
                 Ok(())
             }
         }
-    }
-}
-
-/// RFC 9110 10.1.1: an expectation in an HTTP/1.0 request is to be ignored.
-fn expectation(version: Version, value: &[u8]) -> Result<Expects, Kind> {
-    match version {
-        Version::Http10 => Ok(Expects::Nothing),
-        Version::Http11 if value.eq_ignore_ascii_case(b"100-continue") => Ok(Expects::Continue),
-        Version::Http11 => Err(Kind::Expectation),
-    }
-}
-
-/// RFC 9112 9.3: `close` wins, wherever it stands.
-fn connection(asked: Option<Keep>, value: &[u8]) -> Option<Keep> {
-    list(value).fold(asked, |asked, option| match asked {
-        _ if option.eq_ignore_ascii_case(b"close") => Some(Keep::Close),
-        None if option.eq_ignore_ascii_case(b"keep-alive") => Some(Keep::Alive),
-        _ => asked,
-    })
-}
-
-/// Where a field's name and value are. Trailers are made of the same.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Field {
-    name: Span,
-    value: Span,
-}
-
-impl Field {
-    /// Parses a field line without its CRLF, which begins at `start` of the
-    /// buffer that the spans are to point into.
-    pub(crate) fn parse(line: &[u8], start: usize) -> Result<Self, Kind> {
-        if matches!(line, [b' ' | b'\t', ..]) {
-            return Err(Kind::ObsFold);
-        }
-        let colon = token_len(line);
-        if colon == 0 || line.get(colon) != Some(&b':') {
-            return Err(Kind::FieldName);
-        }
-        let rest = &line[colon + 1..];
-        if !is_text(rest) {
-            return Err(Kind::Control);
-        }
-        let value = trim(rest);
-        let offset = start + colon + 1;
-        Ok(Self {
-            name: Span { start, end: start + colon },
-            value: Span { start: offset + value.start, end: offset + value.end },
-        })
     }
 }

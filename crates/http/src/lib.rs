@@ -14,6 +14,7 @@
 mod chunked;
 mod connection;
 mod error;
+mod fields;
 mod framing;
 mod grammar;
 mod head;
@@ -26,8 +27,9 @@ mod state;
 
 pub use connection::{Connection, Event, Wire};
 pub use error::{Blame, Error, Kind};
+pub use fields::Keep;
 pub use framing::Framing;
-pub use head::{Head, Keep};
+pub use head::Head;
 pub use limits::Limits;
 pub use proxy::{ProxyEnds, ProxyHeader, ProxyVersion, proxy_header};
 pub use request_line::Version;

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serve_http::{Connection, Event, Keep, Limits, Response, Size};
-use util::{Ending, STAMP, feed, render};
+use util::{Ending, Outcome, STAMP, feed, render};
 
 /// xorshift64*: good enough to choose by, and the same everywhere.
 struct Rng(u64);
@@ -146,6 +146,49 @@ fn a_valid_request_is_read_as_it_was_meant() {
         let outcome = feed(&Arc::default(), pieces(rng, &bytes));
         assert_eq!((render(&outcome), outcome.error), (expected.join("\n"), None));
         assert_eq!(outcome.ending, Some(Ending::Idle));
+    });
+}
+
+/// A client repeats itself: then its fields are not parsed again.
+#[test]
+fn fields_that_repeat_are_read_as_those_that_do_not() {
+    let long = format!("GET /{} HTTP/1.1", "x".repeat(4075));
+    let lines = ["GET / HTTP/1.1", "GET /a/longer?target HTTP/1.1", "HEAD /b HTTP/1.0", &long];
+    let fields = [
+        "Host: a\r\n\r\n",
+        "Host: a\r\nConnection: Keep-Alive\r\nX_y: z\r\n\r\n",
+        "Host: a\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",
+        "hOST: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Connection: keep-alive\r\n\r\n",
+        "\r\n",
+    ];
+    for_seeds(5_000, |rng| {
+        let head = if rng.chance(2) { 50 + rng.below(70) } else { 5000 };
+        let limits = Arc::new(Limits { head, ..Limits::default() });
+        let fields = [rng.pick(&fields), rng.pick(&fields)];
+        let mut requests: Vec<_> = (0..6)
+            .map(|_| format!("{}\r\n{}", rng.pick(&lines), rng.pick(&fields)).into_bytes())
+            .collect();
+        if rng.chance(3) {
+            mutate(rng, &mut requests[5]);
+        }
+        let bytes = requests.concat();
+        let split = if rng.chance(2) {
+            pieces(rng, &bytes)
+        } else {
+            requests.iter().map(Vec::as_slice).collect()
+        };
+        let together = feed(&limits, split);
+        let mut alone = Outcome::default();
+        for request in &requests {
+            let one = feed(&limits, [request.as_slice()]);
+            alone.requests.extend(one.requests);
+            alone.error = one.error;
+            if one.ending != Some(Ending::Idle) {
+                break;
+            }
+        }
+        assert_eq!((together.requests, together.error), (alone.requests, alone.error));
     });
 }
 

@@ -149,7 +149,7 @@ impl Witness {
     ) -> Result<Seen, &'static str> {
         let mut seen = self.glimpse(peer, trusted);
         seen.secure = secure;
-        for (name, value) in head.fields().filter(|(name, _)| name.contains(&b'_')) {
+        for (name, value) in head.underscored_fields() {
             if self.trust.passes(trusted, name) {
                 let name = String::from_utf8_lossy(name).to_ascii_uppercase();
                 seen.underscored.push((name.replace('-', "_"), value.to_vec()));

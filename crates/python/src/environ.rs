@@ -2,7 +2,8 @@
 //!
 //! A dictionary per listener holds what every request shares and is copied;
 //! header names become `HTTP_…` strings once; a value that repeats on the next
-//! request is the same object again. Hostile names cannot grow the tables.
+//! request is the same object again; of requests with the same headers, the third
+//! begins with a copy of the second's. Hostile names cannot grow the tables.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -57,6 +58,60 @@ pub(crate) struct Environs {
     ports: Ports,
     method: Last,
     scratch: Vec<u8>,
+    recent: Recent,
+}
+
+/// The last request, and its environ if its headers were those of the one before
+/// as well: health checks and programs send the same ones again and again.
+#[derive(Default)]
+struct Recent {
+    // What an environ's headers depend on.
+    listener: usize,
+    version: Version,
+    scheme: Option<Scheme>,
+    fields: Vec<u8>,
+    /// Without what is only for one request, or one connection.
+    environ: Option<Py<PyDict>>,
+    /// Of that environ.
+    request_line: Vec<u8>,
+}
+
+impl Recent {
+    /// Header lines of more bytes are not compared.
+    const MOST: usize = 8 * 1024;
+
+    fn is_like(&self, head: &Head, exchange: &Exchange) -> bool {
+        self.fields == head.field_lines()
+            && self.listener == exchange.listener
+            && self.version == head.version()
+            && self.scheme == exchange.seen.scheme
+            // Of another form, it can replace a header.
+            && head.target().first() == Some(&b'/')
+    }
+
+    /// The next request may be like this one; `again`: it was like the last one.
+    fn note(
+        &mut self,
+        environ: &Bound<'_, PyDict>,
+        again: bool,
+        head: &Head,
+        exchange: &Exchange,
+    ) -> PyResult<()> {
+        if again {
+            self.environ = Some(environ.copy()?.unbind());
+            self.request_line.clear();
+            self.request_line.extend_from_slice(head.request_line());
+            return Ok(());
+        }
+        self.environ = None;
+        (self.listener, self.version) = (exchange.listener, head.version());
+        self.scheme = exchange.seen.scheme;
+        self.fields.clear();
+        if head.field_lines().len() <= Self::MOST {
+            self.fields.extend_from_slice(head.field_lines());
+        }
+        Ok(())
+    }
 }
 
 /// What is known of a header name, spelled as it was sent.
@@ -147,6 +202,7 @@ impl Environs {
             ports: Ports::default(),
             method: Last::default(),
             scratch: Vec::new(),
+            recent: Recent::default(),
         })
     }
 
@@ -157,17 +213,11 @@ impl Environs {
         exchange: &Exchange,
         input: &Bound<'py, Input>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let environ = self.templates[exchange.listener].bind(py).copy()?;
-        environ.set_item(intern!(py, "REQUEST_METHOD"), self.method.of(py, head.method()))?;
-        self.set_target(&environ, head)?;
-        if head.version() == Version::Http10 {
-            environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
-        }
+        let environ = self.for_head(py, head, exchange)?;
         self.set_peer(&environ, exchange.peer)?;
         if let Some(proxy) = exchange.proxy {
             set_proxy(&environ, proxy)?;
         }
-        self.set_fields(&environ, head, exchange.seen.scheme)?;
         seen::apply(&environ, &exchange.seen)?;
         if let serve_http::Framing::Chunked = head.framing() {
             // The body is whole: its length is known, whatever framing it had.
@@ -177,8 +227,34 @@ impl Environs {
         Ok(environ)
     }
 
+    /// What the head alone decides.
+    fn for_head<'py>(
+        &mut self,
+        py: Python<'py>,
+        head: &Head,
+        exchange: &Exchange,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let again = self.recent.is_like(head, exchange);
+        if again && let Some(kept) = &self.recent.environ {
+            let environ = kept.bind(py).copy()?;
+            if self.recent.request_line != head.request_line() {
+                self.set_target(&environ, head)?;
+            }
+            return Ok(environ);
+        }
+        let environ = self.templates[exchange.listener].bind(py).copy()?;
+        self.set_target(&environ, head)?;
+        if head.version() == Version::Http10 {
+            environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
+        }
+        self.set_fields(&environ, head, exchange.seen.scheme)?;
+        self.recent.note(&environ, again, head, exchange)?;
+        Ok(environ)
+    }
+
     fn set_target(&mut self, environ: &Bound<'_, PyDict>, head: &Head) -> PyResult<()> {
         let py = environ.py();
+        environ.set_item(intern!(py, "REQUEST_METHOD"), self.method.of(py, head.method()))?;
         let path = head.path();
         let path = if path.contains(&b'%') {
             unquote(path, &mut self.scratch);

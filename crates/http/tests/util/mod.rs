@@ -160,6 +160,8 @@ fn describe(head: &Head) -> String {
         line("field", &[name, b": ", value].concat());
         assert!(head.field(&name.to_ascii_uppercase()).is_some());
     }
+    let underscored = head.fields().filter(|(name, _)| name.contains(&b'_'));
+    assert!(head.underscored_fields().eq(underscored));
     match head.framing() {
         Framing::None => {}
         Framing::Length(len) => line("framing", format!("length {len}").as_bytes()),
