@@ -47,12 +47,15 @@ impl Fields {
         self.all.iter().map(|field| (field.name.of(lines), field.value.of(lines)))
     }
 
-    /// Forgets them; room for `most` is kept.
-    pub(crate) fn clear(&mut self, most: usize) {
+    /// Forgets them and keeps the buffer.
+    pub(crate) fn clear(&mut self) {
         let mut all = std::mem::take(&mut self.all);
         all.clear();
-        all.shrink_to(most);
         *self = Self { all, ..Self::default() };
+    }
+
+    pub(crate) fn shrink_to(&mut self, most: usize) {
+        self.all.shrink_to(most);
     }
 
     /// Adds the last one of `lines`, which begins at `start`, and is complete.

@@ -5,7 +5,7 @@
 //! byte, those of the request before are not parsed again. Header names are not
 //! filtered: what an underscore may mean is up to the gateway.
 
-use std::mem::{swap, take};
+use std::mem::take;
 
 use crate::error::Kind;
 use crate::fields::{Expects, Fields, Keep};
@@ -24,14 +24,16 @@ pub struct Head {
     /// Where in `bytes` the line being received begins: `line <= bytes.len()`.
     line: usize,
     request: RequestLine,
+    /// Made for the second request of a connection.
     past: Option<Box<Past>>,
 }
 
-/// The request before.
+/// The request before, as long as nothing of the next one is there.
 #[derive(Debug, Default)]
 struct Past {
+    /// Empty if nothing is kept.
     bytes: Vec<u8>,
-    /// Where its field lines are in `bytes`; none if what they say has been moved on.
+    /// Where its field lines are in `bytes`.
     lines: usize,
     version: Version,
     fields: Fields,
@@ -184,18 +186,19 @@ impl Head {
             let past = past.get_or_insert_default();
             past.lines = self.request.line.end + LINE_END.len();
             past.version = self.request.version;
-            swap(&mut past.bytes, &mut bytes);
-            swap(&mut past.fields, &mut fields);
+            (past.bytes, past.fields) = (take(&mut bytes), take(&mut fields));
         }
         bytes.clear();
         bytes.shrink_to(KEPT.0);
-        fields.clear(KEPT.1);
+        fields.clear();
+        fields.shrink_to(KEPT.1);
         *self = Self { bytes, fields, past, ..Self::default() };
     }
 
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        let past = self.past.as_ref().map_or(0, |past| past.bytes.capacity());
+        past + self.bytes.capacity()
     }
 
     /// Takes what belongs to the head from the front of `input`: how many bytes
@@ -208,12 +211,9 @@ impl Head {
         if self.stage == Stage::Start && self.is_empty() && input.first() == Some(&TLS_HANDSHAKE) {
             return Err(Kind::Tls);
         }
-        let mut taken = 0;
+        let mut taken = self.repeat(input, limits);
         while taken < input.len() && self.stage != Stage::Complete {
             taken += self.read_line(&input[taken..], limits)?;
-            if self.stage == Stage::Fields && self.fields.len() == 0 {
-                taken += self.repeat(&input[taken..], limits);
-            }
         }
         match self.stage {
             Stage::Complete => Ok((taken, Progress::Complete)),
@@ -239,23 +239,41 @@ impl Head {
         Ok(len)
     }
 
-    /// Takes all fields at once if they are those of the request before: each of them
-    /// was good, and would be now. How many bytes they are.
+    /// Takes a whole head at once if its fields are those of the request before: each
+    /// was good, and would be now. How many bytes it has; 0 if it is another one.
     fn repeat(&mut self, input: &[u8], limits: &Limits) -> usize {
-        let Some(past) = &mut self.past else { return 0 };
-        let lines = &past.bytes[past.lines..];
-        let is_same = past.version == self.request.version && input.starts_with(lines);
-        // None, or too many after a longer request line.
-        if !is_same || lines.is_empty() || self.bytes.len() + lines.len() > limits.head {
+        let Some(past) = self.past.as_deref_mut().filter(|past| !past.bytes.is_empty()) else {
             return 0;
+        };
+        let (lines, version) = (past.lines, past.version);
+        (self.bytes, self.fields) = (take(&mut past.bytes), take(&mut past.fields));
+        let line = self.line_before(input, &self.bytes[lines..], limits);
+        let Some(request) = line.filter(|request| request.version == version) else {
+            self.bytes.clear();
+            self.fields.clear();
+            return 0;
+        };
+        let len = request.line.end + LINE_END.len();
+        if len == lines {
+            self.bytes[..len].copy_from_slice(&input[..len]);
+        } else {
+            self.bytes.splice(..lines, input[..len].iter().copied());
         }
-        self.bytes.extend_from_slice(lines);
+        self.request = request;
         self.line = self.bytes.len();
         self.stage = Stage::Complete;
-        swap(&mut self.fields, &mut past.fields);
-        let len = lines.len();
-        past.lines = past.bytes.len();
-        len
+        self.line
+    }
+
+    /// The request line that `input` begins with, if `fields` follow it.
+    fn line_before(&self, input: &[u8], fields: &[u8], limits: &Limits) -> Option<RequestLine> {
+        let end = memchr::memchr(b'\n', input)? + 1;
+        if !input[end..].starts_with(fields) || end + fields.len() > limits.head {
+            return None;
+        }
+        // Whatever is wrong with it is found again, and told.
+        line::scan(&[], &input[..end], self.bound(limits)).ok()??;
+        RequestLine::parse(line::content(&input[..end])).ok()
     }
 
     /// The bound of the line being received: its own (0 = none), or what is

@@ -164,7 +164,8 @@ fn fields_that_repeat_are_read_as_those_that_do_not() {
     ];
     for_seeds(5_000, |rng| {
         let head = if rng.chance(2) { 50 + rng.below(70) } else { 5000 };
-        let limits = Arc::new(Limits { head, ..Limits::default() });
+        let request_line = if rng.chance(4) { 20 } else { 4094 };
+        let limits = Arc::new(Limits { head, request_line, ..Limits::default() });
         let fields = [rng.pick(&fields), rng.pick(&fields)];
         let mut requests: Vec<_> = (0..6)
             .map(|_| format!("{}\r\n{}", rng.pick(&lines), rng.pick(&fields)).into_bytes())

@@ -48,6 +48,10 @@ use sleep::{EVENTS, Sleep};
 /// Connections accepted before the others are looked at again.
 const ACCEPTS: usize = 16;
 
+/// Requests that are read before the first of them runs. Read one by one between
+/// calls of an application, each would find the code for it gone from the caches.
+const AHEAD: usize = 16;
+
 const WAKER: Token = Token(usize::MAX);
 const WATCH: Token = Token(usize::MAX - 1);
 const TAKE: Token = Token(usize::MAX - 2);
@@ -191,6 +195,9 @@ impl Reactor {
     pub fn next(&mut self) -> Option<Exchange> {
         self.expire();
         loop {
+            if self.core.ready.is_empty() {
+                while self.core.ready.len() < AHEAD && self.step() {}
+            }
             if let Some(exchange) = self.run() {
                 return Some(exchange);
             }
