@@ -39,6 +39,8 @@ pub(crate) struct StartResponse {
     id: ExchangeId,
     pub(crate) stage: Stage,
     pub(crate) response: Response,
+    /// Where strings of the application's become bytes.
+    scratch: Vec<u8>,
     /// The method of that name, once it was asked for.
     write: Option<Py<PyAny>>,
 }
@@ -53,7 +55,8 @@ pub(crate) struct Start {
 impl Start {
     pub(crate) fn new(py: Python<'_>, reactor: Shared, host: Arc<dyn Host>) -> PyResult<Self> {
         let (id, stage, response) = (ExchangeId::default(), Stage::Over, Response::default());
-        let object = StartResponse { reactor, host, id, stage, response, write: None };
+        let (scratch, write) = (Vec::new(), None);
+        let object = StartResponse { reactor, host, id, stage, response, scratch, write };
         let object = Bound::new(py, object)?;
         let function = object.getattr(intern!(py, "start_response"))?.unbind();
         Ok(Self { object: object.unbind(), function })
@@ -143,7 +146,8 @@ impl StartResponse {
         let exc_info = exc_info
             .map(|exc_info| argument::<PyTuple>(exc_info, "exc_info", "tuple"))
             .transpose()?;
-        let mut this = slf.borrow_mut();
+        let mut guard = slf.borrow_mut();
+        let this = &mut *guard;
         match (this.stage, exc_info) {
             (Stage::Over, _) => {
                 return Err(PyRuntimeError::new_err("the request is over; it has its response"));
@@ -158,7 +162,7 @@ impl StartResponse {
             (Stage::Waiting | Stage::Started, _) => {}
         }
         this.stage = Stage::Waiting;
-        fill(&mut this.response, status, headers)?;
+        fill(&mut this.response, &mut this.scratch, status, headers)?;
         this.stage = Stage::Started;
         let write = match &this.write {
             Some(write) => write.clone_ref(slf.py()),
@@ -202,19 +206,20 @@ fn raised(exc_info: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
 
 fn fill(
     response: &mut Response,
+    text: &mut Vec<u8>,
     status: &Bound<'_, PyString>,
     headers: &Bound<'_, PyList>,
 ) -> PyResult<()> {
     let invalid = |error: serve_http::Error| PyValueError::new_err(error.to_string());
-    let mut text = Vec::with_capacity(128);
-    encode(status, &mut text)?;
-    response.start(&text).map_err(invalid)?;
+    text.clear();
+    encode(status, text)?;
+    response.start(text).map_err(invalid)?;
     for header in headers {
         let (name, value) = pair(&header)?;
         text.clear();
-        encode(name, &mut text)?;
+        encode(name, text)?;
         let middle = text.len();
-        encode(value, &mut text)?;
+        encode(value, text)?;
         match response.field(&text[..middle], &text[middle..]) {
             Err(error) if error.kind() == Kind::HopByHop => warn_once(&error),
             other => other.map_err(invalid)?,

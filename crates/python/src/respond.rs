@@ -37,7 +37,7 @@ pub(crate) struct Bridge {
     more: Py<PyDict>,
     /// Those nobody is using. Making an environ may run code of Python's, and so
     /// another flow: a lock held meanwhile could wait for itself.
-    environs: Mutex<Vec<Environs>>,
+    environs: Mutex<Vec<Box<Environs>>>,
     noted: Noted,
 }
 
@@ -128,13 +128,13 @@ impl Bridge {
         farewell: Arc<Farewell>,
     ) -> PyResult<Self> {
         let more = timeout::environ(py, host.clone())?;
-        let environs = Mutex::new(vec![Environs::new(py, options, &more)?]);
+        let environs = Mutex::new(vec![Box::new(Environs::new(py, options, &more)?)]);
         let (options, more) = (options.clone(), more.unbind());
         let noted = Noted::new(py, &reactor);
         Ok(Self { app, reactor, host, farewell, options, more, environs, noted })
     }
 
-    fn environs(&self) -> MutexGuard<'_, Vec<Environs>> {
+    fn environs(&self) -> MutexGuard<'_, Vec<Box<Environs>>> {
         self.environs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,8 +146,10 @@ impl Bridge {
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let py = input.py();
         let spare = self.environs().pop();
-        let more = self.more.bind(py);
-        let mut environs = spare.map_or_else(|| Environs::new(py, &self.options, more), Ok)?;
+        let mut environs = match spare {
+            Some(spare) => spare,
+            None => Box::new(Environs::new(py, &self.options, self.more.bind(py))?),
+        };
         // Not under the reactor's lock, for the same reason.
         let head = self.reactor.lock().take_head(exchange.id);
         let made = head.map(|head| {

@@ -12,7 +12,8 @@ use crate::latin1::decode;
 pub(crate) fn apply(environ: &Bound<'_, PyDict>, seen: &Seen) -> PyResult<()> {
     let py = environ.py();
     if let Some(id) = &seen.id {
-        environ.set_item(intern!(py, "HTTP_X_REQUEST_ID"), id.text(&mut [0; 24]))?;
+        let text = decode(py, id.text(&mut [0; 24]).as_bytes());
+        environ.set_item(intern!(py, "HTTP_X_REQUEST_ID"), text)?;
     }
     if seen.scheme == Some(Scheme::Https) {
         environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
