@@ -26,7 +26,10 @@ BUDGET = Path(__file__).with_name("instructions.json")
 REQUESTS = 2000
 TOLERANCE = 0.03
 PATIENCE = 300  # seconds; everything is many times slower under callgrind
-REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+#: What a client sends: it asks the same for some time, and then something else.
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+FIELDS = [b"", b"Accept: text/html, */*;q=0.8\r\nAccept-Language: en\r\nCookie: theme=dark\r\n"]
+REPEATS = 4
 
 
 def main():
@@ -116,8 +119,8 @@ def total(serve, requests):
 
 def ask(address, requests):
     with socket.create_connection(address, PATIENCE) as connection:
-        for _ in range(requests):
-            connection.sendall(REQUEST)
+        for number in range(requests):
+            connection.sendall(REQUEST % FIELDS[number // REPEATS % len(FIELDS)])
             answer = b""
             while not answer.endswith(b"Hello, world!\n"):
                 piece = connection.recv(65536)
