@@ -37,6 +37,7 @@ pub(crate) struct Bridge {
     more: Py<PyDict>,
     /// Those nobody is using. Making an environ may run code of Python's, and so
     /// another flow: a lock held meanwhile could wait for itself.
+    #[expect(clippy::vec_box, reason = "each request moves one out and in")]
     environs: Mutex<Vec<Box<Environs>>>,
     noted: Noted,
 }
@@ -134,6 +135,7 @@ impl Bridge {
         Ok(Self { app, reactor, host, farewell, options, more, environs, noted })
     }
 
+    #[expect(clippy::vec_box, reason = "as above")]
     fn environs(&self) -> MutexGuard<'_, Vec<Box<Environs>>> {
         self.environs.lock().unwrap_or_else(PoisonError::into_inner)
     }
