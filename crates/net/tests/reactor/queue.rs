@@ -313,3 +313,23 @@ fn the_time_before_a_connection_is_accepted_counts() {
     assert_eq!(rig.answer(&mut late).status, 503);
     assert_eq!(rig.reactor().counters().shed, 1);
 }
+
+/// Who came first has sent its request last: that it has not waited says nothing of
+/// the others.
+#[test]
+fn the_time_in_the_queue_is_known_of_each() {
+    let mut rig = Rig::new(hurried(8), echo);
+    let mut first = rig.connect();
+    let mut others = queued(&rig, 3);
+    after(Instant::now(), 2 * TIMEOUT);
+    first.send(get("/first"));
+    assert_eq!(rig.answer(&mut first).status, 200);
+    for other in &mut others {
+        assert_eq!(rig.answer(other).status, 503);
+    }
+    // And those that come now have not waited.
+    for mut prompt in queued(&rig, 3) {
+        assert_eq!(rig.answer(&mut prompt).status, 200);
+    }
+    assert_eq!(rig.reactor().counters().shed, 3);
+}
