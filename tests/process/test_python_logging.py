@@ -292,7 +292,8 @@ def test_logging_is_ready_for_whoever_imports_it_late(serve):
         """
     )
     modules = server.get("/modules")[2].decode().split()
-    assert not {"logging", "re", "enum", "signal", "threading", "traceback"} & set(modules)
+    # Of re and enum, the script that pip makes of a wheel imports both.
+    assert not {"logging", "signal", "threading", "traceback"} & set(modules)
     server.signal(SIGUSR1)
     assert [server.get("/")[2], server.get("/")[2]] == [b"1", b"1"]
     server.log.wait("warning: late$", count=2)
