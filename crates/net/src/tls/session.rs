@@ -240,7 +240,11 @@ impl Session {
         // read finds out.
         self.push_own(socket);
         match processed {
-            Ok(_) => Fetched::Some(n),
+            Ok(state) => {
+                // The end is no emptiness: it must be read, after the bytes before it.
+                self.dry &= !state.peer_has_closed();
+                Fetched::Some(n)
+            }
             Err(error) => Fetched::Wrong(error),
         }
     }
