@@ -205,6 +205,26 @@ fn a_goodbye_that_comes_with_the_last_bytes_is_heard() {
 /// Bytes of each response below, more than the sockets hold.
 const SIZE: usize = 300_000;
 
+/// Asks for `path` and for the end of the connection, and lets the client take
+/// nothing until all is written that can be, again and again: what it read.
+#[track_caller]
+fn taken_in_pieces(rig: &mut Rig, path: &str, piece: usize) -> Vec<u8> {
+    let wire = rig.connect_narrow();
+    let mut client = Secured::shaken(rig, wire);
+    client.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+    while client.wire.end.is_none() {
+        rig.calm();
+        client.step(piece);
+    }
+    assert!(
+        client.announced,
+        "after {} bytes it looks as if some were missing",
+        client.plain.len()
+    );
+    let body = client.plain.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    client.plain.split_off(body)
+}
+
 /// Lets a client take the response that `answer` gives, a few bytes at a time:
 /// meanwhile the socket is full, and records wait in the middle. It is the last
 /// one, so that what has not left by its end never will.
@@ -212,17 +232,8 @@ const SIZE: usize = 300_000;
 fn is_whole_for_who_takes_little(answer: impl Fn(&mut Reactor, ExchangeId) + 'static) {
     let act = move |reactor: &mut Reactor, exchange: Exchange| answer(reactor, exchange.id);
     let mut rig = Rig::over(secure(options()), vec![narrow_tcp()], act);
-    let wire = rig.connect_narrow();
-    let mut client = Secured::shaken(&mut rig, wire);
-    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    while client.wire.end.is_none() {
-        rig.calm();
-        client.step(7_000);
-    }
-    let text = client.plain.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
-    let body = &client.plain[text..];
+    let body = taken_in_pieces(&mut rig, "/", 7_000);
     assert!(body == noise(SIZE), "{} bytes of {SIZE}, or others", body.len());
-    assert!(client.announced, "it looks as if something were missing");
 }
 
 #[test]
@@ -252,4 +263,18 @@ fn a_file_is_complete_for_a_client_that_takes_little_at_once() {
         reactor.send_file(id, file, 0, SIZE as u64).unwrap();
         reactor.finish(id).unwrap();
     });
+}
+
+/// Of some sizes: after the last byte there is no room for the goodbye.
+#[test]
+fn a_goodbye_waits_until_the_socket_has_room_for_it() {
+    let act = |reactor: &mut Reactor, exchange: Exchange| {
+        let path = reactor.head(exchange.id).unwrap().path();
+        let size = std::str::from_utf8(&path[1..]).unwrap().parse().unwrap();
+        ok(reactor, exchange.id, &noise(size));
+    };
+    let mut rig = Rig::over(secure(options()), vec![narrow_tcp()], act);
+    for size in (84_000..108_000).step_by(2_000) {
+        assert!(taken_in_pieces(&mut rig, &format!("/{size}"), 64_000) == noise(size));
+    }
 }
