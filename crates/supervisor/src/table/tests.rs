@@ -545,8 +545,38 @@ fn int_stops_quickly_also_during_a_graceful_stop() {
     script.signal(Signal::SIGTERM);
     script.signal(Signal::SIGINT);
     assert_eq!(script.sent(pid), [Signal::SIGTERM, Signal::SIGQUIT]);
-    script.wait(QUICK_GRACE);
+    script.wait(QUICK_GRACE - 1);
+    assert_eq!(script.sent(pid), [Signal::SIGTERM, Signal::SIGQUIT]);
+    script.wait(1);
     assert_eq!(script.sent(pid), [Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGKILL]);
+}
+
+#[test]
+fn who_asks_for_a_quick_stop_once_more_does_not_want_to_wait() {
+    let mut script = Script::serving(1);
+    let mold = script.table.generations[0].mold.pid().unwrap();
+    let worker = script.ready(1)[0];
+    let pid = script.pid_of(worker);
+    script.signal(Signal::SIGINT);
+    script.signal(Signal::SIGINT);
+    assert!(script.logged("SIGINT from pid=9: once more, whatever does not end is killed"));
+    script.wait(ONCE_MORE - 1);
+    assert!(!script.sent(pid).contains(&Signal::SIGKILL), "it may be the same INT");
+    script.wait(1);
+    assert!(script.sent(pid).contains(&Signal::SIGKILL));
+    assert!(script.sent(mold).contains(&Signal::SIGKILL));
+}
+
+#[test]
+fn a_quick_stop_that_takes_long_ends_as_soon_as_it_is_asked_for_once_more() {
+    let mut script = Script::serving(1);
+    let worker = script.ready(1)[0];
+    let pid = script.pid_of(worker);
+    script.signal(Signal::SIGINT);
+    script.wait(ONCE_MORE);
+    assert!(!script.sent(pid).contains(&Signal::SIGKILL));
+    script.signal(Signal::SIGQUIT);
+    assert!(script.sent(pid).contains(&Signal::SIGKILL));
 }
 
 #[test]
