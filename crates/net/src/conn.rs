@@ -212,11 +212,6 @@ impl Conn {
         self.pump(core);
     }
 
-    /// All is written but what TLS says at the end.
-    fn is_parting(&self) -> bool {
-        self.phase == Phase::Flushing && self.out.is_empty()
-    }
-
     /// In the middle of the application's response.
     fn is_answering(&self) -> bool {
         self.phase == Phase::Running && self.http.response_started()

@@ -222,6 +222,11 @@ impl Conn {
         }
     }
 
+    /// All is written but what TLS says at the end.
+    pub(super) fn is_parting(&self) -> bool {
+        self.phase == Phase::Flushing && self.out.is_empty()
+    }
+
     /// Everything is written: the next request, or the end. The caller pumps:
     /// it may be inside a read already.
     pub(super) fn written(&mut self, core: &mut Core) {
