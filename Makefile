@@ -5,7 +5,7 @@
 PYTHON ?= python3
 CARGO ?= cargo
 # How many Python tests run side by side: most of the time, most of them wait.
-JOBS ?= $(shell expr 2 '*' $$(nproc))
+JOBS ?= $(shell expr 3 '*' $$(nproc))
 # Which Pythons `make test-pythons` installs the wheel in.
 PYTHONS ?= $(wildcard /usr/bin/python3 $(HOME)/.pyenv/versions/3.1[0-9].*/bin/python)
 # What it installs: this folder, or a wheel or sdist that `make wheel` has built.
@@ -43,7 +43,10 @@ run: build $(VENV)/has-example ## build it and serve examples/flask_distance
 	VIRTUAL_ENV=$(VENV) $(TARGET)/release/serve main:app \
 		--chdir examples/flask_distance --workers 4 $(ARGS)
 
-test: lint test-rust test-python bench-instructions ## the lints, and all tests
+# The Python tests mostly wait: meanwhile the release is built, which is one
+# thread for most of its time, and its instructions are counted.
+test: lint test-rust debug ## the lints, and all tests
+	$(MAKE) --no-print-directory --jobs=2 test-python bench-instructions CARGO='nice $(CARGO)'
 
 bench: build $(BENCH_VENV)/has-peers ## compare with other servers; ARGS=--help
 	$(CARGO) build --release --package serve-net --example fixed

@@ -137,6 +137,34 @@ def test_int_hurries_a_graceful_stop(serve):
         assert server.stop(signal.SIGINT) == 0
 
 
+def test_a_quick_stop_leaves_time_for_exit_handlers(serve):
+    server = serve("""
+        import atexit, time
+
+        @atexit.register
+        def handler():
+            time.sleep(1.5)
+            print("handled", flush=True)
+
+        def app(environ, start_response): ...
+    """)
+    assert server.stop(signal.SIGINT) == 0
+    assert server.out.lines == ["handled"]
+    assert server.log.count(r" (error|warning): ") == 0
+
+
+def test_a_second_int_does_not_wait_for_them(serve):
+    server = serve(GATED, *UNHURRIED).gate()
+    with server.connect() as client:
+        client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.out.wait(r"began")
+        server.signal(signal.SIGINT)
+        server.log.wait("SIGINT.*: stopping at once")
+        assert server.stop(signal.SIGINT) == 0
+    server.log.wait("SIGINT.*: once more, whatever does not end is killed")
+    server.log.wait("killed by the master, not gone in time after SIGQUIT")
+
+
 def test_ctrl_c_reaches_all_processes_and_is_no_mishap(serve):
     server = serve(workers=3)
     os.killpg(server.pid, signal.SIGINT)

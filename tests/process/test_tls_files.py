@@ -1,6 +1,7 @@
 """The files that TLS is made of: what is accepted, what is refused in which words."""
 
 import re
+import shutil
 
 import pytest
 from certificates import Authority, openssl, secured
@@ -13,37 +14,45 @@ def authority(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("files"))
 
 
-@pytest.fixture
-def place(tmp_path, authority):
+@pytest.fixture(scope="session")
+def files(tmp_path_factory, authority):
     """A folder with an application, good files and every kind of bad ones."""
-    (tmp_path / "main.py").write_text("def app(environ, start_response): ...\n")
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "main.py").write_text("def app(environ, start_response): ...\n")
     pem, other = authority.server(), authority.server("other")
     key = pem.with_suffix(".key").read_text()
-    (tmp_path / "cert.pem").write_text(pem.read_text())
-    (tmp_path / "key.pem").write_text(key)
-    (tmp_path / "both.pem").write_text(key + pem.read_text())
-    (tmp_path / "ca.pem").write_text(authority.pem.read_text())
-    (tmp_path / "other.key").write_text(other.with_suffix(".key").read_text())
-    (tmp_path / "empty").write_text("")
-    (tmp_path / "noise").write_bytes(bytes(range(1, 256)) * 10)
-    (tmp_path / "large").write_bytes(b"-" * 2_000_000)
-    (tmp_path / "cut.pem").write_text(pem.read_text()[:300])
-    (tmp_path / "hollow.pem").write_text(
+    (folder / "cert.pem").write_text(pem.read_text())
+    (folder / "key.pem").write_text(key)
+    (folder / "both.pem").write_text(key + pem.read_text())
+    (folder / "ca.pem").write_text(authority.pem.read_text())
+    (folder / "other.key").write_text(other.with_suffix(".key").read_text())
+    (folder / "empty").write_text("")
+    (folder / "noise").write_bytes(bytes(range(1, 256)) * 10)
+    (folder / "large").write_bytes(b"-" * 2_000_000)
+    (folder / "cut.pem").write_text(pem.read_text()[:300])
+    (folder / "hollow.pem").write_text(
         "-----BEGIN CERTIFICATE-----\nTWFu\n-----END CERTIFICATE-----\n"
     )
     made = {
         "cert.der": ["x509", "-in", pem, "-outform", "der"],
-        "locked.key": ["pkey", "-in", tmp_path / "key.pem", "-aes256", "-passout", "pass:secret"],
-        "old.key": ["ec", "-in", tmp_path / "key.pem", "-aes256", "-passout", "pass:secret"],
+        "locked.key": ["pkey", "-in", folder / "key.pem", "-aes256", "-passout", "pass:secret"],
+        "old.key": ["ec", "-in", folder / "key.pem", "-aes256", "-passout", "pass:secret"],
         "odd.key": ["ecparam", "-name", "secp521r1", "-genkey", "-noout"],
         "weak.key": ["genrsa", "1024"],
     }
     for name, command in made.items():
-        openssl(command[0], "-out", tmp_path / name, *command[1:])
-    return tmp_path
+        openssl(command[0], "-out", folder / name, *command[1:])
+    return folder
 
 
-GOOD = ["--certfile", "cert.pem", "--keyfile", "key.pem"]
+@pytest.fixture
+def place(files, tmp_path):
+    """A copy of it, for one test."""
+    return shutil.copytree(files, tmp_path / "place")
+
+
+KEY = ["--certfile", "cert.pem", "--keyfile"]
+GOOD = [*KEY, "key.pem"]
 
 
 @pytest.mark.parametrize(
@@ -79,23 +88,23 @@ GOOD = ["--certfile", "cert.pem", "--keyfile", "key.pem"]
             r"--certfile: cannot use 'hollow\.pem': its first certificate cannot be read",
         ),
         (
-            ["--certfile", "cert.pem", "--keyfile", "other.key"],
+            [*KEY, "other.key"],
             r"--keyfile: cannot use 'other\.key': this private key does not belong to the cert",
         ),
         (
-            ["--certfile", "cert.pem", "--keyfile", "locked.key"],
+            [*KEY, "locked.key"],
             r"--keyfile: .*its private key is encrypted; .*`openssl pkey -in FILE -out KEY`",
         ),
         (
-            ["--certfile", "cert.pem", "--keyfile", "old.key"],
+            [*KEY, "old.key"],
             r"--keyfile: .*its private key is encrypted; ",
         ),
         (
-            ["--certfile", "cert.pem", "--keyfile", "odd.key"],
+            [*KEY, "odd.key"],
             r"'odd\.key': this private key is of no kind that is supported; RSA",
         ),
         (
-            ["--certfile", "cert.pem", "--keyfile", "weak.key"],
+            [*KEY, "weak.key"],
             r"'weak\.key': this private key is of no kind that is supported; RSA",
         ),
         (

@@ -204,7 +204,9 @@ impl Conn {
         if event.ended && core.options.notice_gone && self.is_answering() {
             return self.close(core);
         }
-        if self.writable {
+        if self.writable && self.is_parting() {
+            self.written(core);
+        } else if self.writable {
             self.flush(core);
         }
         self.pump(core);
@@ -254,6 +256,9 @@ impl Conn {
     /// The poller calls a socket writable when a good part of its buffer is
     /// free; a slow reader may have taken a little less than that.
     fn write_timer(&mut self, core: &mut Core) {
+        if self.is_parting() {
+            return self.close(core);
+        }
         match self.out.flush(&mut self.stream) {
             Ok(Flushed::Blocked { progress: false }) => {
                 log::info!("client={} cut: it took nothing of its response in time", self.peer);

@@ -125,10 +125,11 @@ impl Stream {
     }
 
     /// All that was sent is complete, and the end of the connection comes next: a
-    /// client that speaks TLS is told so.
-    pub(crate) fn farewell(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.farewell(&self.socket);
+    /// client that speaks TLS is told so. `Blocked`: not yet.
+    pub(crate) fn farewell(&mut self) -> Moved {
+        match &mut self.session {
+            None => Moved::Bytes(0),
+            Some(session) => session.farewell(&self.socket),
         }
     }
 

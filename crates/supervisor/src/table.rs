@@ -37,8 +37,11 @@ use crate::worker::{Ms, State, Worker, WorkerId};
 
 /// A mold that was told to leave has this long to run its exit handlers.
 const MOLD_GRACE: Ms = 5_000;
-/// After INT or QUIT everything has this long.
-const QUICK_GRACE: Ms = 1_000;
+/// After INT or QUIT everything has this long to run its exit handlers.
+const QUICK_GRACE: Ms = 5_000;
+/// Or this long, if that is asked for once more. Not less: who is between a terminal and the server
+/// may pass on an INT that the server had from the terminal, too.
+const ONCE_MORE: Ms = 1_000;
 /// After SIGABRT a worker has this long to write its stacks.
 const ABORT_GRACE: Ms = 1_000;
 /// A worker that dies this soon after it was ready is part of a crash loop.
@@ -202,9 +205,11 @@ enum Course {
     Drain {
         until: Ms,
     },
-    /// Ends with this exit code when all children are reaped.
+    /// Ends with this exit code when all children are reaped; `quick` is since when nothing waits
+    /// for requests.
     Stop {
         code: i32,
+        quick: Option<Ms>,
     },
 }
 
@@ -426,7 +431,7 @@ impl Table {
                 || generation.mold != Mold::Gone
                 || workers.values().any(|worker| worker.generation == generation.id)
         });
-        if let Course::Stop { code } = self.course
+        if let Course::Stop { code, .. } = self.course
             && self.generations.is_empty()
         {
             self.push(Action::Exit(code));

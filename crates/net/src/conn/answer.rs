@@ -222,9 +222,14 @@ impl Conn {
         }
     }
 
+    /// All is written but what TLS says at the end.
+    pub(super) fn is_parting(&self) -> bool {
+        self.phase == Phase::Flushing && self.out.is_empty()
+    }
+
     /// Everything is written: the next request, or the end. The caller pumps:
     /// it may be inside a read already.
-    fn written(&mut self, core: &mut Core) {
+    pub(super) fn written(&mut self, core: &mut Core) {
         self.deadline.clear();
         match self.last {
             Last::Next if self.http.is_done() && self.http.keep() == Keep::Alive => {
@@ -233,9 +238,13 @@ impl Conn {
                     Err(_) => self.close(core),
                 }
             }
+            Last::Cut => self.cut(core),
+            // Without it the client would take the response for cut.
+            _ if self.stream.farewell() == Moved::Blocked => {
+                self.flushed(core, Ok(Flushed::Blocked { progress: false }));
+            }
             Last::Next if !self.has_unread() => self.close(core),
             Last::Next | Last::Linger => self.linger(core),
-            Last::Cut => self.cut(core),
         }
     }
 

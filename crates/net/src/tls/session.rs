@@ -240,7 +240,11 @@ impl Session {
         // read finds out.
         self.push_own(socket);
         match processed {
-            Ok(_) => Fetched::Some(n),
+            Ok(state) => {
+                // The end is no emptiness: it must be read, after the bytes before it.
+                self.dry &= !state.peer_has_closed();
+                Fetched::Some(n)
+            }
             Err(error) => Fetched::Wrong(error),
         }
     }
@@ -344,15 +348,16 @@ impl Session {
         }
     }
 
-    /// Tells the client that nothing more will come (`close_notify`). Nothing of
-    /// TLS comes after it, in either direction.
+    /// Tells the client that nothing more will come (`close_notify`): `Blocked` if
+    /// that has not left yet, and is to be asked for again. Nothing of TLS comes
+    /// after it, in either direction.
     #[inline(never)]
-    pub(crate) fn farewell(&mut self, socket: &Socket) {
+    pub(crate) fn farewell(&mut self, socket: &Socket) -> Moved {
         if !self.is_over() && self.owed == 0 && !self.tls.is_handshaking() {
             self.tls.send_close_notify();
-            self.push(socket);
         }
         self.stage = Stage::Over;
+        if self.owed == 0 { self.push(socket) } else { Moved::Bytes(0) }
     }
 
     /// The end comes without that.

@@ -20,3 +20,4 @@ mod sharing;
 mod stopping;
 mod stress;
 mod timers;
+mod tls;

@@ -397,9 +397,7 @@ impl Client {
 
     /// Takes a complete response from the front of `input`.
     pub(crate) fn answer(&mut self) -> Option<Answer> {
-        let (answer, used) = Answer::parse(&self.input)?;
-        self.input.drain(..used);
-        Some(answer)
+        Answer::take(&mut self.input)
     }
 
     /// Gives its buffers back.
@@ -426,6 +424,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Takes a complete response from the front of `input`.
+    pub(crate) fn take(input: &mut Vec<u8>) -> Option<Self> {
+        let (answer, used) = Self::parse(input)?;
+        input.drain(..used);
+        Some(answer)
+    }
+
     /// A response with a Content-Length, in chunks, or interim.
     fn parse(input: &[u8]) -> Option<(Self, usize)> {
         let end = input.windows(4).position(|four| four == b"\r\n\r\n")? + 4;

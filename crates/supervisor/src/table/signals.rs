@@ -4,7 +4,7 @@ use log::Level;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::{Action, Course, QUICK_GRACE, Table};
+use super::{Action, Course, ONCE_MORE, QUICK_GRACE, Table};
 use crate::death::Span;
 use crate::link::News;
 use crate::mold::{Mold, Phase};
@@ -61,7 +61,7 @@ impl Table {
     }
 
     fn begin_stop(&mut self, now: Ms) {
-        self.course = Course::Stop { code: 0 };
+        self.course = Course::Stop { code: 0, quick: None };
         self.push(Action::Stopping);
         self.tell(self.current, News::Stopping);
         // Who wants to know how it ends stays until the workers are gone.
@@ -69,21 +69,32 @@ impl Table {
     }
 
     fn stop_quickly(&mut self, now: Ms, who: &str) {
-        self.log(Level::Info, format!("{who}: stopping at once"));
+        let asked = match self.course {
+            Course::Stop { quick, .. } => quick,
+            Course::Serve | Course::Drain { .. } => None,
+        };
+        let (deadline, what) = match asked {
+            None => (now + QUICK_GRACE, "stopping at once"),
+            Some(since) => (since + ONCE_MORE, "once more, whatever does not end is killed"),
+        };
+        self.log(Level::Info, format!("{who}: {what}"));
         if !self.is_stopping() {
             self.begin_stop(now);
         }
+        if let Course::Stop { quick, .. } = &mut self.course {
+            quick.get_or_insert(now);
+        }
         for generation in &mut self.generations {
-            generation.hurry(now + QUICK_GRACE);
+            generation.hurry(deadline);
         }
         for id in self.worker_ids() {
-            self.stop_worker(id, Signal::SIGQUIT, now + QUICK_GRACE);
+            self.stop_worker(id, Signal::SIGQUIT, deadline);
         }
     }
 
     /// The first start failed: nothing is worth waiting for.
     pub(super) fn kill_all(&mut self, code: i32) {
-        self.course = Course::Stop { code };
+        self.course = Course::Stop { code, quick: None };
         for id in self.worker_ids() {
             self.kill_worker(id, "the start failed");
         }
