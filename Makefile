@@ -5,7 +5,7 @@
 PYTHON ?= python3
 CARGO ?= cargo
 # How many Python tests run side by side: most of the time, most of them wait.
-JOBS ?= $(shell expr 3 '*' $$(nproc))
+JOBS ?= $(shell expr 2 '*' $$(nproc))
 # Which Pythons `make test-pythons` installs the wheel in.
 PYTHONS ?= $(wildcard /usr/bin/python3 $(HOME)/.pyenv/versions/3.1[0-9].*/bin/python)
 # What it installs: this folder, or a wheel or sdist that `make wheel` has built.
