@@ -351,6 +351,9 @@ impl Conn {
             return;
         }
         let flushed = self.out.flush(&mut self.stream);
+        if self.held > 0 {
+            core.deferred.left(self.key);
+        }
         if !matches!(flushed, Ok(Flushed::Gone)) {
             self.held = 0;
         }

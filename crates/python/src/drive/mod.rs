@@ -29,6 +29,9 @@ pub use greenlets::{forked, has_gevent, patch};
 pub(crate) use host::Host;
 pub use orders::{Control, Order};
 
+/// How long a piece of a stream may wait for the next ones.
+const PIECES: Duration = Duration::from_micros(200);
+
 /// What a driver needs besides the application.
 #[derive(Debug, Clone)]
 pub struct Options {

@@ -15,15 +15,14 @@ use super::orders::Orders;
 use super::relay::Relay;
 use super::running::Limit;
 use super::watch::Watch;
-use super::{Options, Worker};
+use super::{Options, PIECES, Worker};
 use crate::alarm::Blocked;
 use crate::logging;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
 
-/// How long a piece of a stream may wait for the next ones, and a whole answer for
-/// others. Longer only if the application keeps the thread: until the relay looks.
-const PIECES: Duration = Duration::from_micros(200);
+/// How long a whole answer may wait for others. Longer only if the application keeps
+/// the thread: until the relay looks.
 const ANSWERS: Duration = Duration::from_millis(3);
 
 /// Serves until told to stop.
