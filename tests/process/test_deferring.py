@@ -29,8 +29,9 @@ def request(path):
     return f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode()
 
 
-def test_no_answer_waits_for_a_slow_request(serve):
-    server = serve(APP)
+@pytest.mark.parametrize("klass", [("-k", "sync"), ("-k", "threads", "--threads", "1")])
+def test_no_answer_waits_for_a_slow_request(serve, klass):
+    server = serve(APP, *klass)
     connection = server.http()
     for _ in range(100):  # Until it counts as quick.
         connection.request("GET", "/")

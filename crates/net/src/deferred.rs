@@ -32,6 +32,8 @@ const CALM: u32 = 32;
 pub(crate) struct Deferred {
     /// Connections that something waits for.
     pub(crate) keys: Vec<usize>,
+    /// Whether whole answers are among it.
+    pub(crate) has_answers: bool,
     /// When the first of them has waited long enough.
     until: Option<Instant>,
     /// How long a piece of a stream may wait, if the one before was as recent.
@@ -94,6 +96,7 @@ impl Deferred {
     }
 
     pub(crate) fn add_answer(&mut self, key: usize, now: Instant) {
+        self.has_answers = true;
         self.add(key, now, now + self.answers);
     }
 
@@ -108,7 +111,7 @@ impl Deferred {
     pub(crate) fn left(&mut self, key: usize) {
         self.keys.retain(|other| *other != key);
         if self.keys.is_empty() {
-            self.until = None;
+            (self.until, self.has_answers) = (None, false);
         }
     }
 
@@ -131,6 +134,7 @@ impl Deferred {
 
     pub(crate) fn take(&mut self) -> Vec<usize> {
         self.until = None;
+        self.has_answers = false;
         std::mem::take(&mut self.keys)
     }
 

@@ -214,12 +214,13 @@ fn a_detached_connection_is_nobodys_but_the_takers() {
     });
 }
 
-// ---- pieces of streams that wait for the next ones
+// ---- what is deferred
 
-/// Pieces wait for so long, while nobody but the thread that turns sees to them.
-fn deferring(pieces: Duration, act: impl FnOnce(&Turned)) {
+/// Pieces and answers wait for so long, while nobody but the thread that turns sees
+/// to them.
+fn deferring(limit: Duration, act: impl FnOnce(&Turned)) {
     let prepare = |reactor: &mut Reactor| {
-        reactor.defer(pieces, Duration::ZERO);
+        reactor.defer(limit, limit);
         reactor.defer_by_timer().unwrap();
     };
     turned_with(4, prepare, act);
@@ -248,7 +249,9 @@ fn pieces_wait_for_the_next_ones_and_for_the_end() {
         let (mut client, exchange) = turned.streaming();
         turned.send(&exchange, b"second");
         turned.send(&exchange, b"third");
-        // The loop turns meanwhile, and that is no reason to send them.
+        // The loop turns meanwhile, and others look for requests: that is no reason
+        // to send them.
+        assert!(turned.shared.lock().pull().is_none());
         let mut other = turned.connect();
         other.write_all(REQUEST).unwrap();
         turned.answer(&turned.pull(), b"quick");
@@ -287,5 +290,58 @@ fn a_timer_that_comes_too_early_is_followed_by_another() {
         let (mut client, exchange) = turned.streaming();
         turned.send(&exchange, b"second");
         read_to(&mut client, b"second\r\n");
+    });
+}
+
+impl Turned {
+    /// Pulls a request, takes some time for it, and answers.
+    fn serve(&self, body: &[u8]) {
+        let exchange = self.pull();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_micros(50) {}
+        self.answer(&exchange, body);
+    }
+
+    /// Clients whose requests wait for an application that was quick so far.
+    fn crowd(&self, count: usize) -> Vec<TcpStream> {
+        let mut client = self.connect();
+        for _ in 0..40 {
+            client.write_all(REQUEST).unwrap();
+            self.serve(b"calm");
+            read_to(&mut client, b"calm");
+        }
+        let mut clients: Vec<_> = (0..count).map(|_| self.connect()).collect();
+        clients.iter_mut().for_each(|client| client.write_all(REQUEST).unwrap());
+        let start = Instant::now();
+        while self.shared.lock().waiting() < count {
+            assert!(start.elapsed() < Duration::from_secs(20), "they do not come");
+            thread::yield_now();
+        }
+        clients
+    }
+}
+
+#[test]
+fn answers_leave_when_no_other_request_waits() {
+    deferring(Duration::from_secs(600), |turned| {
+        let mut clients = turned.crowd(3);
+        for _ in 0..3 {
+            turned.serve(b"done");
+        }
+        clients[0].set_nonblocking(true).unwrap();
+        assert_eq!(clients[0].read(&mut [0; 100]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        clients[0].set_nonblocking(false).unwrap();
+        assert!(turned.shared.lock().pull().is_none());
+        clients.iter_mut().for_each(|client| read_to(client, b"done"));
+    });
+}
+
+#[test]
+fn an_answer_waits_in_vain_for_no_longer_than_allowed() {
+    deferring(Duration::from_millis(200), |turned| {
+        let mut clients = turned.crowd(2);
+        turned.serve(b"done");
+        read_to(&mut clients[0], b"done");
+        assert_eq!(turned.shared.lock().waiting(), 1);
     });
 }

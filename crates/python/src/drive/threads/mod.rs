@@ -19,14 +19,13 @@ mod turner;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyModule};
 use serve_net::{Reactor, Shared};
 
 use super::running::Limit;
-use super::{PIECES, Worker};
+use super::{ANSWERS, PIECES, Worker};
 use crate::alarm::Blocked;
 use crate::app::built_in;
 use crate::hooks::{Hooks, Moment};
@@ -70,7 +69,7 @@ pub(super) fn run(
     size: Size,
 ) -> Result<(), String> {
     reactor.set_slots(size.count);
-    reactor.defer(PIECES, Duration::ZERO);
+    reactor.defer(PIECES, ANSWERS);
     reactor.defer_by_timer().map_err(|error| format!("cannot have a timer: {error}"))?;
     let reactor = Shared::apart(reactor);
     let (options, board) = (worker.options, worker.board.clone());
