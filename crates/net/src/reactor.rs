@@ -420,13 +420,6 @@ impl Reactor {
         None
     }
 
-    /// The application has finished. Once only, however often it says so: the
-    /// slot may be another exchange's by then.
-    fn release(&mut self, id: ExchangeId) {
-        let finished = self.running.remove(&id);
-        self.core.counters.finished += u64::from(finished);
-    }
-
     fn event(&mut self, event: Pending) {
         match event.token {
             WAKER => {
