@@ -18,6 +18,8 @@ impl Reactor {
         let mut pulled = self.run();
         if pulled.is_none() && self.core.deferred.has_answers && self.flush_deferred() {
             pulled = self.run();
+            // Pipelined requests may be left to the next turn.
+            self.rouse();
         }
         if pulled.is_none() {
             self.core.flush_logs();

@@ -303,20 +303,32 @@ impl Turned {
     }
 
     /// Clients whose requests wait for an application that was quick so far.
-    fn crowd(&self, count: usize) -> Vec<TcpStream> {
+    /// Each sends so many at once; the last client has none.
+    fn crowd(&self, requests: &[usize]) -> Vec<TcpStream> {
         let mut client = self.connect();
         for _ in 0..40 {
             client.write_all(REQUEST).unwrap();
             self.serve(b"calm");
             read_to(&mut client, b"calm");
         }
-        let mut clients: Vec<_> = (0..count).map(|_| self.connect()).collect();
-        clients.iter_mut().for_each(|client| client.write_all(REQUEST).unwrap());
-        let start = Instant::now();
-        while self.shared.lock().waiting() < count {
-            assert!(start.elapsed() < Duration::from_secs(20), "they do not come");
-            thread::yield_now();
+        let mut clients = Vec::new();
+        for count in requests {
+            let mut client = self.connect();
+            // The poller knows it then, and has no more news of it than its request.
+            client.write_all(REQUEST).unwrap();
+            self.serve(b"calm");
+            read_to(&mut client, b"calm");
+            clients.push(client);
         }
+        for (number, count) in requests.iter().enumerate() {
+            clients[number].write_all(&REQUEST.repeat(*count)).unwrap();
+            let start = Instant::now();
+            while self.shared.lock().waiting() <= number {
+                assert!(start.elapsed() < Duration::from_secs(20), "they do not come");
+                thread::yield_now();
+            }
+        }
+        clients.push(client);
         clients
     }
 }
@@ -324,7 +336,7 @@ impl Turned {
 #[test]
 fn answers_leave_when_no_other_request_waits() {
     deferring(Duration::from_secs(600), |turned| {
-        let mut clients = turned.crowd(3);
+        let mut clients = turned.crowd(&[1, 1, 1]);
         for _ in 0..3 {
             turned.serve(b"done");
         }
@@ -332,16 +344,33 @@ fn answers_leave_when_no_other_request_waits() {
         assert_eq!(clients[0].read(&mut [0; 100]).unwrap_err().kind(), ErrorKind::WouldBlock);
         clients[0].set_nonblocking(false).unwrap();
         assert!(turned.shared.lock().pull().is_none());
-        clients.iter_mut().for_each(|client| read_to(client, b"done"));
+        clients[..3].iter_mut().for_each(|client| read_to(client, b"done"));
     });
 }
 
 #[test]
 fn an_answer_waits_in_vain_for_no_longer_than_allowed() {
     deferring(Duration::from_millis(200), |turned| {
-        let mut clients = turned.crowd(2);
+        let mut clients = turned.crowd(&[1, 1]);
         turned.serve(b"done");
         read_to(&mut clients[0], b"done");
         assert_eq!(turned.shared.lock().waiting(), 1);
+    });
+}
+
+/// Who has written them goes to sleep, and the loop sleeps already.
+#[test]
+fn answers_that_leave_let_pipelined_requests_in() {
+    deferring(Duration::from_secs(600), |turned| {
+        // The third client's requests are all that may follow in one turn.
+        let mut clients = turned.crowd(&[2, 2, 33]);
+        for _ in 0..2 + 33 {
+            turned.serve(b"done");
+        }
+        for _ in 0..2 {
+            turned.serve(b"more");
+        }
+        assert!(turned.shared.lock().pull().is_none());
+        clients[..2].iter_mut().for_each(|client| read_to(client, b"more"));
     });
 }
