@@ -200,58 +200,6 @@ def test_chain_under_load(serve):
     assert server.stop() == 0
 
 
-def test_who_has_begun_goes_first(serve):
-    """Where the interpreter is what there is too little of, few requests are begun at once."""
-    clients = 60
-    server = serve(
-        """
-        import sys, threading, time
-
-        sys.setswitchinterval(0.05)
-        lock, begun, ended = threading.Lock(), 0, []
-        everybody = threading.Barrier(60)
-
-        def compute():
-            until = time.thread_time() + 0.0025
-            while time.thread_time() < until:
-                pass
-
-        def app(environ, start_response):
-            global begun
-            start_response("200 OK", [])
-            if environ["PATH_INFO"] == "/together":
-                everybody.wait()
-                return []
-            with lock:
-                begun += 1
-            compute()
-            time.sleep(0.02)
-            compute()
-            with lock:
-                ended.append(begun - len(ended))
-            half = ended[len(ended) // 2 :]
-            return [str(sum(half) / len(half)).encode()]
-        """,
-        *(*THREADS, clients),
-    )
-    # So that all threads are there.
-    together(clients, lambda _: server.get("/together"))
-
-    def ask(_):
-        connection = server.http()
-        for _ in range(10):
-            connection.request("GET", "/")
-            body = connection.getresponse().read()
-        connection.close()
-        return float(body)
-
-    at_once = sorted(together(clients, ask))[clients // 2]
-    print(f"{at_once:.1f} at once")
-    # About 6: four wait for 20 ms, and one or two for the interpreter. If each thread took the
-    # next request when it is through with one, more and more would stand in line for it.
-    assert at_once < 15
-
-
 def test_a_computing_request_does_not_starve_the_others(serve):
     server = serve(APP, *THREADS, 8)
     busy = []

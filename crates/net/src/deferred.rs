@@ -10,7 +10,12 @@
 //! answers back behind a request that takes long. So it takes others that wait, and
 //! an application that was quick for some time.
 
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 /// An application that takes no longer does not fill the caches.
 const WORTH: Duration = Duration::from_micros(20);
@@ -27,6 +32,8 @@ const CALM: u32 = 32;
 pub(crate) struct Deferred {
     /// Connections that something waits for.
     pub(crate) keys: Vec<usize>,
+    /// Whether whole answers are among it.
+    pub(crate) has_answers: bool,
     /// When the first of them has waited long enough.
     until: Option<Instant>,
     /// How long a piece of a stream may wait, if the one before was as recent.
@@ -38,6 +45,43 @@ pub(crate) struct Deferred {
     quick: u32,
     /// Whether others wait for the application.
     pub(crate) company: bool,
+    /// What ends the wait, unless the driver sees to it.
+    pub(crate) timer: Option<KernelTimer>,
+}
+
+/// A timer of the kernel's: to set it wakes nobody.
+#[derive(Debug)]
+pub(crate) struct KernelTimer {
+    timer: TimerFd,
+    /// When it goes off; `None` once that was heard.
+    at: Option<Instant>,
+}
+
+impl KernelTimer {
+    /// # Errors
+    /// Those of timerfd_create(2).
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        Ok(Self { timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?, at: None })
+    }
+
+    /// Readable when it has gone off. Nobody has to read: setting it again makes a
+    /// new event.
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.timer.as_fd().as_raw_fd()
+    }
+
+    fn set(&mut self, now: Instant, at: Instant) -> io::Result<()> {
+        if self.at.is_some_and(|earlier| earlier <= at) {
+            return Ok(());
+        }
+        // Zero would mean never.
+        let left = at.saturating_duration_since(now).max(Duration::from_nanos(1));
+        let once = Expiration::OneShot(TimeSpec::from_duration(left));
+        self.timer.set(once, TimerSetTimeFlags::empty())?;
+        self.at = Some(at);
+        Ok(())
+    }
 }
 
 impl Deferred {
@@ -48,20 +92,49 @@ impl Deferred {
     }
 
     pub(crate) fn add_piece(&mut self, key: usize, now: Instant) {
-        self.add(key, now + self.pieces);
+        self.add(key, now, now + self.pieces);
     }
 
     pub(crate) fn add_answer(&mut self, key: usize, now: Instant) {
-        self.add(key, now + self.answers);
+        self.has_answers = true;
+        self.add(key, now, now + self.answers);
     }
 
-    fn add(&mut self, key: usize, until: Instant) {
+    fn add(&mut self, key: usize, now: Instant, until: Instant) {
         self.keys.push(key);
         self.until = Some(self.until.map_or(until, |earlier| earlier.min(until)));
+        self.set_timer(now);
+    }
+
+    /// What waited for this one is written already: nobody else must leave earlier
+    /// for it.
+    pub(crate) fn left(&mut self, key: usize) {
+        self.keys.retain(|other| *other != key);
+        if self.keys.is_empty() {
+            (self.until, self.has_answers) = (None, false);
+        }
+    }
+
+    /// The timer has gone off.
+    pub(crate) fn went_off(&mut self) {
+        if let Some(timer) = &mut self.timer {
+            timer.at = None;
+        }
+    }
+
+    /// Sees to it that the reactor turns when something has waited long enough.
+    pub(crate) fn set_timer(&mut self, now: Instant) {
+        let (Some(timer), Some(until)) = (&mut self.timer, self.until) else { return };
+        if let Err(error) = timer.set(now, until) {
+            log::warn!("timerfd_settime: {error}; nothing is sent together any more");
+            self.limit(Duration::ZERO, Duration::ZERO);
+            self.until = Some(now);
+        }
     }
 
     pub(crate) fn take(&mut self) -> Vec<usize> {
         self.until = None;
+        self.has_answers = false;
         std::mem::take(&mut self.keys)
     }
 
@@ -135,6 +208,37 @@ mod tests {
         let mut deferred = Deferred { company: true, ..Deferred::default() };
         (0..2 * CALM).for_each(|_| deferred.took(QUICK));
         assert!(!deferred.holds(QUICK));
+    }
+
+    #[test]
+    fn what_has_left_makes_nobody_leave_early() {
+        let mut deferred = deferred();
+        let now = Instant::now();
+        deferred.add_piece(1, now);
+        deferred.left(1);
+        deferred.add_piece(2, now + QUICK);
+        assert!(!deferred.is_late(now + QUICK + Duration::from_micros(199)));
+        deferred.add_piece(1, now + QUICK * 2);
+        deferred.left(1);
+        assert!(deferred.is_late(now + QUICK + Duration::from_micros(200)), "the other one waits");
+    }
+
+    #[test]
+    fn the_timer_is_set_for_the_first_that_must_leave() {
+        let timer = Some(KernelTimer::new().expect("timer"));
+        let mut deferred = Deferred { timer, ..deferred() };
+        let at = |deferred: &Deferred| deferred.timer.as_ref().and_then(|timer| timer.at);
+        let now = Instant::now();
+        deferred.add_answer(1, now);
+        assert_eq!(at(&deferred), Some(now + Duration::from_millis(1)));
+        deferred.add_piece(2, now);
+        assert_eq!(at(&deferred), Some(now + Duration::from_micros(200)));
+        deferred.add_piece(3, now + QUICK);
+        assert_eq!(at(&deferred), Some(now + Duration::from_micros(200)), "it is soon enough");
+        deferred.take();
+        deferred.went_off();
+        deferred.set_timer(now);
+        assert_eq!(at(&deferred), None, "nothing waits");
     }
 
     #[test]

@@ -55,8 +55,9 @@ const AHEAD: usize = 16;
 const WAKER: Token = Token(usize::MAX);
 const WATCH: Token = Token(usize::MAX - 1);
 const TAKE: Token = Token(usize::MAX - 2);
+const TIMER: Token = Token(usize::MAX - 3);
 /// Listener N is `LISTENERS - N`; connections count up from 0.
-const LISTENERS: usize = usize::MAX - 3;
+const LISTENERS: usize = usize::MAX - 4;
 
 /// See the module's description.
 pub struct Reactor {
@@ -380,7 +381,7 @@ impl Reactor {
         (!self.pulled && self.has_slot() && !self.core.ready.is_empty())
             || !self.pending.is_empty()
             || !self.core.again.is_empty()
-            || !self.core.deferred.keys.is_empty()
+            || self.has_deferred()
             || !self.gone.is_empty()
             || self.is_drained()
             || (self.may_accept() && self.doors.iter().any(|door| door.ready))
@@ -419,13 +420,6 @@ impl Reactor {
         None
     }
 
-    /// The application has finished. Once only, however often it says so: the
-    /// slot may be another exchange's by then.
-    fn release(&mut self, id: ExchangeId) {
-        let finished = self.running.remove(&id);
-        self.core.counters.finished += u64::from(finished);
-    }
-
     fn event(&mut self, event: Pending) {
         match event.token {
             WAKER => {
@@ -435,6 +429,7 @@ impl Reactor {
             }
             WATCH => self.watched = true,
             TAKE => self.take_event(),
+            TIMER => self.timer_went_off(),
             Token(index) if index > LISTENERS - self.doors.len() => {
                 self.doors[LISTENERS - index].ready = true;
             }

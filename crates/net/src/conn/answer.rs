@@ -112,7 +112,10 @@ impl Conn {
         let mut prefix = std::mem::take(&mut core.outbox);
         prefix.clear();
         let sent = self.http.send_data(data.len() as u64, &mut prefix).map(|wire| {
-            self.put_piece(core, &mut prefix, taken(data, wire.take), wire.suffix, when);
+            // Of the answer to HEAD, nothing.
+            if wire.take > 0 {
+                self.put_piece(core, &mut prefix, taken(data, wire.take), wire.suffix, when);
+            }
             self.room(core)
         });
         core.outbox = prefix;
@@ -149,7 +152,8 @@ impl Conn {
         let ended = self.http.send_end(&mut tail);
         if ended.is_err() {
             self.last = Last::Cut;
-        } else if !tail.is_empty() {
+        }
+        if !tail.is_empty() {
             self.put(core, &[&tail]);
         } else if self.held > 0 && !self.is_whole_held {
             // The end of a stream waits for nobody.
@@ -175,6 +179,7 @@ impl Conn {
     pub(crate) fn fail(&mut self, core: &mut Core, status: u16, message: &str) {
         if self.http.response_started() {
             self.last = Last::Cut;
+            self.flush(core);
             self.answered(core);
         } else {
             self.refuse(core, status, message);
@@ -355,6 +360,9 @@ impl Conn {
             return;
         }
         let flushed = self.out.flush(&mut self.stream);
+        if self.held > 0 {
+            core.deferred.left(self.key);
+        }
         if !matches!(flushed, Ok(Flushed::Gone)) {
             self.held = 0;
         }

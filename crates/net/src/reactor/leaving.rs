@@ -1,4 +1,4 @@
-//! How connections end, and which of them somebody still answers.
+//! How exchanges and connections end, and which of them somebody still answers.
 
 use super::Reactor;
 use crate::gateway::ExchangeId;
@@ -8,6 +8,13 @@ impl Reactor {
     /// the last call. Only with [`crate::Options::notice_gone`].
     pub fn take_gone(&mut self) -> Vec<ExchangeId> {
         std::mem::take(&mut self.gone)
+    }
+
+    /// The application has finished. Once only, however often it says so: the
+    /// slot may be another exchange's by then.
+    pub(super) fn release(&mut self, id: ExchangeId) {
+        let finished = self.running.remove(&id);
+        self.core.counters.finished += u64::from(finished);
     }
 
     /// Gives the place of a closed connection to others.

@@ -12,9 +12,15 @@ use crate::gateway::{Exchange, ExchangeId};
 use crate::handoff::Inflow;
 
 impl Reactor {
-    /// A complete request, if there is one and a slot for it.
+    /// A complete request, if there is one and a slot for it. If there is none,
+    /// answers that were deferred are written: nobody else is to be waited for.
     pub fn pull(&mut self) -> Option<Exchange> {
-        let pulled = self.run();
+        let mut pulled = self.run();
+        if pulled.is_none() && self.core.deferred.has_answers && self.flush_deferred() {
+            pulled = self.run();
+            // Pipelined requests may be left to the next turn.
+            self.rouse();
+        }
         if pulled.is_none() {
             self.core.flush_logs();
         }

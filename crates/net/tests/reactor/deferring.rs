@@ -104,6 +104,45 @@ fn the_log_counts_all_pieces_of_a_stream_that_is_over() {
 }
 
 #[test]
+fn what_was_sent_before_the_application_failed_reaches_client_and_log() {
+    let mut rig = rig(LONG, |reactor, exchange| {
+        if reactor.head(exchange.id).unwrap().path() == b"/raises" {
+            stream(reactor, &exchange, 3);
+            return reactor.fail(exchange.id, 500, "");
+        }
+        // The second is ended although a byte is missing.
+        let begun = reactor.begin(exchange.id, &response(), Size::Known(21), b"first");
+        assert_eq!(begun, Ok(Sent::Taken));
+        for _ in 0..3 {
+            assert_eq!(reactor.send(exchange.id, b" more"), Ok(Sent::Taken));
+        }
+        assert!(reactor.finish(exchange.id).is_err());
+    });
+    for path in ["/raises", "/short"] {
+        let mut client = rig.connect();
+        client.send(get(path));
+        rig.end(&mut client);
+        assert_eq!(client.text().matches(" more").count(), 3, "{}", client.text());
+        assert_eq!(rig.log.requests(), [format!("\"GET {path} HTTP/1.1\" 200 20")]);
+        rig.log.forget();
+    }
+}
+
+#[test]
+fn of_the_answer_to_head_no_piece_waits() {
+    let (held, act) = hold();
+    let mut rig = rig(LONG, act);
+    let mut client = rig.connect();
+    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.until("it runs", |_| held.borrow().len() == 1);
+    let exchange = held.borrow_mut().pop_front().unwrap();
+    stream(&mut rig.reactor(), &exchange, 3);
+    assert!(rig.reactor().deadline().is_none_or(|at| at > Instant::now()), "nothing is to be sent");
+    rig.reactor().finish(exchange.id).unwrap();
+    assert_eq!(rig.answer(&mut client).status, 200);
+}
+
+#[test]
 fn a_client_that_goes_while_pieces_wait_harms_nobody() {
     let mut rig = rig(LONG, |reactor, exchange| {
         let mut sent = reactor.begin(exchange.id, &response(), Size::Unknown, b"first");

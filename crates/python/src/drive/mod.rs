@@ -29,6 +29,11 @@ pub use greenlets::{forked, has_gevent, patch};
 pub(crate) use host::Host;
 pub use orders::{Control, Order};
 
+/// How long a piece of a stream may wait for the next ones, and a whole answer for
+/// others.
+const PIECES: Duration = Duration::from_micros(200);
+const ANSWERS: Duration = Duration::from_millis(3);
+
 /// What a driver needs besides the application.
 #[derive(Debug, Clone)]
 pub struct Options {

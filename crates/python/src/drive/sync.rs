@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use pyo3::prelude::*;
 use serve_net::{Board, Exchange, Reactor, Shared};
@@ -15,16 +14,11 @@ use super::orders::Orders;
 use super::relay::Relay;
 use super::running::Limit;
 use super::watch::Watch;
-use super::{Options, Worker};
+use super::{ANSWERS, Options, PIECES, Worker};
 use crate::alarm::Blocked;
 use crate::logging;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
-
-/// How long a piece of a stream may wait for the next ones, and a whole answer for
-/// others. Longer only if the application keeps the thread: until the relay looks.
-const PIECES: Duration = Duration::from_micros(200);
-const ANSWERS: Duration = Duration::from_millis(3);
 
 /// Serves until told to stop.
 ///
@@ -32,6 +26,7 @@ const ANSWERS: Duration = Duration::from_millis(3);
 /// A sentence, when the loop cannot go on.
 pub(super) fn run(py: Python<'_>, reactor: Reactor, worker: Worker<'_>) -> Result<(), String> {
     let reactor = Shared::new(reactor);
+    // Longer only if the application keeps the thread: until the relay looks.
     reactor.lock().defer(PIECES, ANSWERS);
     let (options, board) = (worker.options, worker.board.clone());
     let watch = Arc::new(Watch::new(reactor.clone(), board.clone(), options.timeout));

@@ -24,8 +24,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyModule};
 use serve_net::{Reactor, Shared};
 
-use super::Worker;
 use super::running::Limit;
+use super::{ANSWERS, PIECES, Worker};
 use crate::alarm::Blocked;
 use crate::app::built_in;
 use crate::hooks::{Hooks, Moment};
@@ -69,6 +69,8 @@ pub(super) fn run(
     size: Size,
 ) -> Result<(), String> {
     reactor.set_slots(size.count);
+    reactor.defer(PIECES, ANSWERS);
+    reactor.defer_by_timer().map_err(|error| format!("cannot have a timer: {error}"))?;
     let reactor = Shared::apart(reactor);
     let (options, board) = (worker.options, worker.board.clone());
     let seats = Arc::new(Seats::new(reactor.clone(), size.count));

@@ -6,13 +6,6 @@
 //! request is in the hand of a thread that waits for the GIL, and there is one
 //! wake-up for a burst of requests, however many threads there are.
 //!
-//! Where requests wait inside the application, their threads come back to the
-//! GIL's queue, and each of those wakes up once per switch interval to look for
-//! it. So that queue is to be short: as long as it is not, a thread that has
-//! finished a request leaves the next one to the thread that is on its way, which
-//! stands in that queue already. Then one request begins per round of the queue,
-//! and the rest wait in the reactor, where waiting costs nothing.
-//!
 //! Rules: `State` is locked for a moment only, and with the reactor locked by
 //! whoever decides by the reactor whether to park or to wake: a request that a
 //! parking thread has not seen finds it parked.
@@ -33,10 +26,6 @@ use crate::respond::{Bridge, Kit};
 /// How long threads that have nothing to do may take to end.
 const ENDING: Duration = Duration::from_secs(1);
 
-/// How long a thread may wait for the GIL before those that have begun a request
-/// go first.
-const QUEUE: Duration = Duration::from_millis(10);
-
 pub(super) struct Pool {
     bridge: Bridge,
     pub(super) seats: Arc<Seats>,
@@ -52,11 +41,9 @@ pub(super) struct Pool {
 struct State {
     /// Threads that are parked, or about to be.
     idle: Vec<Arc<Bed>>,
-    /// Since when a thread has been on its way: it was woken, or is being started,
-    /// and has not run yet.
-    on_its_way: Option<Instant>,
-    /// How long the last one took.
-    took: Duration,
+    /// Whether a thread is on its way: it was woken, or is being started, and has
+    /// not run yet.
+    on_its_way: bool,
     /// Threads, from the order to start one to its end.
     started: usize,
     /// The most there may be.
@@ -112,14 +99,7 @@ impl Pool {
         tired_after: Option<u64>,
         main: Sender<Call>,
     ) -> Self {
-        let state = State {
-            idle: Vec::new(),
-            on_its_way: None,
-            took: Duration::ZERO,
-            started: 0,
-            most,
-            ending: false,
-        };
+        let state = State { idle: Vec::new(), on_its_way: false, started: 0, most, ending: false };
         Self {
             bridge,
             seats,
@@ -154,7 +134,7 @@ impl Pool {
 
     /// Whom the caller must wake, once it has let the locks go.
     fn next_of_chain(&self, reactor: &Reactor, state: &mut State) -> Option<Arc<Bed>> {
-        if state.on_its_way.is_some() || reactor.waiting() == 0 {
+        if state.on_its_way || reactor.waiting() == 0 {
             return None;
         }
         let idle = state.idle.pop();
@@ -163,7 +143,7 @@ impl Pool {
             self.call(Call::Start(state.started));
             state.started += 1;
         }
-        state.on_its_way = (starts || idle.is_some()).then(Instant::now);
+        state.on_its_way = starts || idle.is_some();
         idle
     }
 
@@ -179,7 +159,7 @@ impl Pool {
         let mut reactor = self.seats.reactor.lock();
         let mut state = self.state();
         state.started -= 1;
-        state.on_its_way = None;
+        state.on_its_way = false;
         if seat == 0 {
             return self.call(Call::End(Err(format!("cannot start a thread: {reason}"))));
         }
@@ -235,16 +215,11 @@ impl Pool {
     /// To be called with the GIL.
     fn next(&self, seat: usize, bed: &Arc<Bed>, woken: Woken) -> Next {
         let mut reactor = self.seats.reactor.lock();
+        let pulled = reactor.pull();
         let mut state = self.state();
-        if woken == Woken::Yes
-            && let Some(since) = state.on_its_way.take()
-        {
-            state.took = since.elapsed();
+        if woken == Woken::Yes {
+            state.on_its_way = false;
         }
-        // Whoever is on its way will see that requests wait.
-        let queue = state.on_its_way.map(|since| since.elapsed().max(state.took));
-        let leaves_it = queue.is_some_and(|queue| queue > QUEUE);
-        let pulled = if leaves_it { None } else { reactor.pull() };
         if let Some(exchange) = &pulled {
             self.seats.begin(seat, exchange);
             // Nobody has had the reactor in between: the client is still there.
