@@ -140,12 +140,13 @@ impl Flights {
 
     /// The application gets a request, the returned number of this worker.
     pub(super) fn begin(&self, exchange: &Exchange, greenlet: &Bound<'_, PyAny>) -> u64 {
-        if let Some(head) = self.reactor.lock().head(exchange.id) {
-            self.board.begin(head.method(), head.path());
-        } else {
-            self.board.begin(b"", b"");
+        let reactor = self.reactor.lock();
+        match reactor.head(exchange.id) {
+            Some(head) => self.board.begin(head.method(), head.path()),
+            None => self.board.begin(b"", b""),
         }
-        let since = Instant::now();
+        let since = reactor.now();
+        drop(reactor);
         let deadline = self.request_timeout.and_then(|limit| since.checked_add(limit));
         let flight = Flight {
             exchange: exchange.id,
