@@ -7,7 +7,8 @@
 //! ordered something.
 //!
 //! Greenlets share one C stack: what one of them has there is put aside while
-//! another one runs. So nothing that a second thread may look at is kept on the
+//! another one runs. So it should be little: what is called below the application is
+//! inlined, and what comes before and after it is not. And nothing that a second thread may look at is kept on the
 //! stack, and no lock is held across a switch.
 
 mod context;
@@ -173,37 +174,33 @@ impl Loop {
     /// In a request's greenlet: runs that request to its end; then those that are
     /// complete, as long as it needs no hub for that.
     fn serve(&self, py: Python<'_>, greenlet: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (exchange, kit, switches) = {
+        let (mut kit, switches) = {
             let mut state = self.state();
-            (state.next.take(), state.kits.pop(), state.switches)
+            (state.kits.pop().unwrap_or_default(), state.switches)
         };
-        let Some(mut exchange) = exchange else { return Ok(()) };
-        let mut kit = kit.unwrap_or_default();
         let known = owners(py, greenlet.as_unbound());
-        let served = loop {
-            let served = self.run(py, &mut kit, exchange, greenlet);
+        let mut served = Ok(());
+        let mut given = self.state().next.take();
+        while let Some(exchange) = &mut given {
+            served = self.run(py, &mut kit, exchange, greenlet);
             // Whoever knows the greenlet may throw something into it.
             if served.is_err() || owners(py, greenlet.as_unbound()) != known {
-                break served;
+                break;
             }
-            match self.next(switches) {
-                Some(next) => exchange = next,
-                None => break served,
-            }
-        };
+            given = self.next(switches);
+        }
         let turning = {
             let mut state = self.state();
             state.kits.push(kit);
             state.turning
         };
-        served?;
-        if turning {
-            return Ok(());
+        if !turning {
+            // A thousand that were woken together end before the next turn, and none of
+            // them keeps the hub.
+            self.board.awake();
+            self.arm(py)?;
         }
-        // A thousand that were woken together end before the next turn, and none of
-        // them keeps the hub.
-        self.board.awake();
-        self.arm(py)
+        served
     }
 }
 
@@ -299,6 +296,7 @@ impl Loop {
 
     /// What a greenlet that is through with a request can do next in the hub's place,
     /// if it has not switched since.
+    #[inline(never)]
     fn next(&self, switches: u64) -> Option<Exchange> {
         let until = {
             let state = self.state();
@@ -312,10 +310,10 @@ impl Loop {
         &self,
         py: Python<'_>,
         kit: &mut Kit,
-        exchange: Exchange,
+        exchange: &mut Exchange,
         greenlet: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let number = self.flights.begin(&exchange, greenlet);
+        let number = self.flights.begin(exchange, greenlet);
         if self.tired_after == Some(number) {
             self.state().tired = true;
         }
@@ -326,6 +324,7 @@ impl Loop {
     }
 
     /// Sees to it that the next turn does not come too late.
+    #[inline(never)]
     fn arm(&self, py: Python<'_>) -> PyResult<()> {
         let due = self.reactor.lock().deadline();
         let Some(due) = [due, self.flights.deadline()].into_iter().flatten().min() else {

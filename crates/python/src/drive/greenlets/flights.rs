@@ -139,6 +139,7 @@ impl Flights {
     // ---- the request's greenlet
 
     /// The application gets a request, the returned number of this worker.
+    #[inline(never)]
     pub(super) fn begin(&self, exchange: &Exchange, greenlet: &Bound<'_, PyAny>) -> u64 {
         let reactor = self.reactor.lock();
         match reactor.head(exchange.id) {
@@ -167,6 +168,7 @@ impl Flights {
     }
 
     /// The application has finished it.
+    #[inline(never)]
     pub(super) fn end(&self, number: u64) {
         let mut state = self.state();
         let was_oldest = state.flights.first_key_value().is_some_and(|(first, _)| *first == number);
