@@ -232,7 +232,7 @@ def test_a_timeout_left_behind_hits_no_later_request(gevent):
 
 
 TOGETHER = """
-    import contextvars
+    import contextvars, time
     import gevent, greenlet
 
     variable = contextvars.ContextVar("variable", default="unset")
@@ -244,13 +244,21 @@ TOGETHER = """
 
     greenlet.settrace(trace)
 
+    class Closing(list):
+        def close(self):
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                pass
+
     def app(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])
         path = environ["PATH_INFO"]
         if path == "/leave":
             gevent.Timeout(0.2).start()
         elif path == "/nap":
-            gevent.sleep(0.4)
+            gevent.sleep(float(environ["QUERY_STRING"]))
+        elif path == "/close":
+            return Closing([b"closes later"])
         found = variable.get()
         variable.set(path)
         return [f"{found} {switches}".encode()]
@@ -279,7 +287,13 @@ def test_quick_requests_that_come_together_share_a_greenlet_and_nothing_else(gev
 
 
 def test_a_timeout_left_behind_does_not_hit_the_request_that_follows_at_once(gevent):
-    answers_of_a_few_turns(gevent(TOGETHER), ["/leave", "/nap"] * 10)
+    answers_of_a_few_turns(gevent(TOGETHER), ["/leave", "/nap?0.4"] * 10)
+
+
+def test_the_time_of_a_request_begins_when_the_one_before_has_ended(gevent):
+    """Its greenlet may have been busy long after it has answered that one."""
+    server = gevent(TOGETHER, "--request-timeout", "4")
+    answers_of_a_few_turns(server, ["/close", "/nap?2"])
 
 
 def test_an_exit_in_a_request_is_its_own(gevent):

@@ -146,8 +146,9 @@ impl Flights {
             Some(head) => self.board.begin(head.method(), head.path()),
             None => self.board.begin(b"", b""),
         }
-        let since = reactor.now();
         drop(reactor);
+        // Not the reactor's: the application may have been busy since its last call.
+        let since = Instant::now();
         let deadline = self.request_timeout.and_then(|limit| since.checked_add(limit));
         let flight = Flight {
             exchange: exchange.id,
