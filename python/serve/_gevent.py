@@ -6,7 +6,6 @@ one costs several times as much as all else that a short request needs.
 """
 
 import importlib.util
-from contextvars import copy_context
 from sys import getrefcount
 
 #: What a parked greenlet is told.
@@ -38,7 +37,8 @@ class Hub:
     """The hub, as the driver in Rust uses it.
 
     `turn` is called in the hub whenever the descriptor `fd` is readable or the timer is due.
-    `serve` is called in a greenlet, with that greenlet, for each request that `begin` announces.
+    `serve` is called in a greenlet, with that greenlet, for the request that `begin` announces;
+    it goes on with those that follow, unless that one has waited.
     """
 
     def __init__(self, fd, turn, serve):
@@ -95,9 +95,6 @@ def pool(hub, serve):
     """Returns the functions `begin`, to be called in the hub for each request, and `shrink`."""
     from gevent import Greenlet, getcurrent
 
-    # What the import of the application has set is there for each request; what a request sets
-    # is there for nobody else.
-    context = copy_context()
     idle = []
     wait = hub.switch
     #: References to a parked greenlet that nobody else knows.
@@ -108,7 +105,7 @@ def pool(hub, serve):
         told = RUN
         while told is not END:
             if told is RUN:
-                context.copy().run(serve, me)
+                serve(me)
                 idle.append(me)
             try:
                 told = wait()

@@ -231,6 +231,71 @@ def test_a_timeout_left_behind_hits_no_later_request(gevent):
             assert server.get("/nap")[::2] == (200, b"napped")
 
 
+TOGETHER = """
+    import contextvars, time
+    import gevent, greenlet
+
+    variable = contextvars.ContextVar("variable", default="unset")
+    switches = 0
+
+    def trace(*_):
+        global switches
+        switches += 1
+
+    greenlet.settrace(trace)
+
+    class Closing(list):
+        def close(self):
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                pass
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        path = environ["PATH_INFO"]
+        if path == "/leave":
+            gevent.Timeout(0.2).start()
+        elif path == "/nap":
+            gevent.sleep(float(environ["QUERY_STRING"]))
+        elif path == "/close":
+            return Closing([b"closes later"])
+        found = variable.get()
+        variable.set(path)
+        return [f"{found} {switches}".encode()]
+"""
+
+
+def answers_of_a_few_turns(server, paths):
+    """What those get that all have asked before the worker looks."""
+    (worker,) = server.worker_pids()
+    os.kill(worker, signal.SIGSTOP)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(begin(server, path)) for path in paths]
+        os.kill(worker, signal.SIGCONT)
+        answers = [answered(connection) for connection in connections]
+    assert {status for status, _ in answers} == {200}
+    return [body.decode().split() for _, body in answers]
+
+
+@LOOPS
+def test_quick_requests_that_come_together_share_a_greenlet_and_nothing_else(gevent, loop):
+    answers = answers_of_a_few_turns(gevent(TOGETHER, loop=loop), ["/quick"] * 40)
+    assert {found for found, _ in answers} == {"unset"}
+    # To the hub and back for each would be 80.
+    switches = [int(switches) for _, switches in answers]
+    assert max(switches) - min(switches) < 40
+
+
+def test_a_timeout_left_behind_does_not_hit_the_request_that_follows_at_once(gevent):
+    answers_of_a_few_turns(gevent(TOGETHER), ["/leave", "/nap?0.4"] * 10)
+
+
+def test_the_time_of_a_request_begins_when_the_one_before_has_ended(gevent):
+    """Its greenlet may have been busy long after it has answered that one."""
+    server = gevent(TOGETHER, "--request-timeout", "4")
+    answers_of_a_few_turns(server, ["/close", "/nap?2"])
+
+
 def test_an_exit_in_a_request_is_its_own(gevent):
     server = gevent()
     (worker,) = server.worker_pids()
@@ -511,16 +576,18 @@ CROWD = """
 
 
 @LOOPS
-def test_requests_that_come_together_leave_the_hub_to_others_in_between(gevent, loop):
+@pytest.mark.parametrize(("busy", "turns"), [(0.02, 50), (0.004, 15)], ids=["long", "short"])
+def test_requests_that_come_together_leave_the_hub_to_others_in_between(gevent, loop, busy, turns):
     """All of them compute for longer than the log allows one to keep the hub; none does alone."""
     server = gevent(CROWD, loop=loop)
     with ExitStack() as stack:
         first = stack.enter_context(begin(server, "/?0.5"))
-        crowd = [stack.enter_context(begin(server, "/?0.02")) for _ in range(100)]
+        crowd = [stack.enter_context(begin(server, f"/?{busy}")) for _ in range(100)]
         answered(first)
         ticks = [int(answered(one)[1].split()[2]) for one in crowd]
-    # The background greenlet had its turn between any two of them, or nearly.
-    assert len(set(ticks)) > 50
+    # The background greenlet had its turn after each of the long ones, and after a few of
+    # the short ones; or nearly.
+    assert len(set(ticks)) > turns
     assert server.log.count("kept all others waiting") == 0
 
 

@@ -1,5 +1,8 @@
 //! One request from the reactor to the application and back (PEP 3333): the
 //! call, the iterable, `close()` once, and what to do when it raises.
+//!
+//! A greenlet's stack is copied whenever it waits, and kept meanwhile: so what is
+//! on it while the application runs is little, and the rest is not inlined.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +21,7 @@ use crate::environ::Environs;
 use crate::errors::trace;
 use crate::farewell::Farewell;
 use crate::file::FileWrapper;
+use crate::hooks::Hooks;
 use crate::input::Input;
 use crate::noted::Noted;
 use crate::owners::owners;
@@ -171,6 +175,7 @@ impl Bridge {
     }
 
     /// All that the application is called with; `None` when its client has gone.
+    #[inline(never)]
     fn prepare<'a, 'py>(
         &'a self,
         py: Python<'py>,
@@ -190,35 +195,32 @@ impl Bridge {
     }
 
     /// Runs the application on `exchange` to the end of its response.
-    pub(crate) fn run(&self, py: Python<'_>, kit: &mut Kit, mut exchange: Exchange) {
-        match self.prepare(py, kit, &mut exchange) {
-            Ok(Some(call)) => self.call(call),
+    pub(crate) fn run(&self, py: Python<'_>, kit: &mut Kit, exchange: &mut Exchange) {
+        match self.prepare(py, kit, exchange) {
+            Ok(Some(call)) => self.call(&call),
             Ok(None) => self.reactor.lock().fail(exchange.id, 500, ""),
-            Err(error) => {
-                log::error!("client={}: cannot call the application: {error}", exchange.peer);
-                let mut reactor = self.reactor.lock();
-                reactor.fail(exchange.id, 500, "the server failed; its log says why");
-            }
+            Err(error) => self.refuse(exchange, &error),
         }
         kit.rest(py);
     }
 
-    /// With the hooks around it.
-    fn call(&self, call: Call<'_, '_>) {
-        let hooks = self.options.hooks.as_deref();
-        match hooks.map(|hooks| hooks.before(&call.environ)).transpose() {
-            Ok(request) => {
-                call.run(self.app.0.bind(call.py));
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, exchange: &Exchange, error: &PyErr) {
+        log::error!("client={}: cannot call the application: {error}", exchange.peer);
+        let mut reactor = self.reactor.lock();
+        reactor.fail(exchange.id, 500, "the server failed; its log says why");
+    }
+
+    fn call(&self, call: &Call<'_, '_>) {
+        let app = self.app.0.bind(call.py);
+        match self.options.hooks.as_deref() {
+            None => {
+                call.run(app);
                 call.end();
                 call.start.borrow_mut().close();
-                if let (Some(hooks), Some(request)) = (hooks, request) {
-                    hooks.after(request, &call.environ, &call.start.borrow().response);
-                }
             }
-            Err(error) => {
-                call.failed(Failure::Raised(error));
-                call.start.borrow_mut().close();
-            }
+            Some(hooks) => call.run_with(hooks, app),
         }
     }
 }
@@ -226,6 +228,28 @@ impl Bridge {
 impl<'py> Call<'_, 'py> {
     fn run(&self, app: &Bound<'py, PyAny>) {
         let called = app.call1((&self.environ, &self.function));
+        self.answer(called);
+    }
+
+    /// With the hooks around it.
+    #[inline(never)]
+    fn run_with(&self, hooks: &Hooks, app: &Bound<'py, PyAny>) {
+        match hooks.before(&self.environ) {
+            Ok(request) => {
+                self.run(app);
+                self.end();
+                self.start.borrow_mut().close();
+                hooks.after(request, &self.environ, &self.start.borrow().response);
+            }
+            Err(error) => {
+                self.failed(Failure::Raised(error));
+                self.start.borrow_mut().close();
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn answer(&self, called: PyResult<Bound<'py, PyAny>>) {
         self.noted.tell(self.reactor, self.id, &self.environ);
         let body = match called {
             Ok(body) => body,
@@ -326,6 +350,8 @@ impl<'py> Call<'_, 'py> {
     }
 
     /// Into the log, and 500 to the client; after the head, a cut.
+    #[cold]
+    #[inline(never)]
     fn failed(&self, failure: Failure) {
         let mut start = self.start.borrow_mut();
         if matches!(start.stage, Stage::Waiting | Stage::Started) {
@@ -364,7 +390,14 @@ impl<'py> Call<'_, 'py> {
 
     /// Nothing more is sent, also where the application has the connection.
     fn end(&self) {
-        if let Some(Err(error)) = self.detachable.as_ref().map(Detachable::over) {
+        if let Some(taken) = &self.detachable {
+            self.end_taken(taken);
+        }
+    }
+
+    #[inline(never)]
+    fn end_taken(&self, taken: &Detachable<'py>) {
+        if let Err(error) = taken.over() {
             log::error!("{self}: the connection that was taken: {error}");
         }
     }

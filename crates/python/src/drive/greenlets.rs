@@ -7,9 +7,11 @@
 //! ordered something.
 //!
 //! Greenlets share one C stack: what one of them has there is put aside while
-//! another one runs. So nothing that a second thread may look at is kept on the
+//! another one runs. So it should be little: what is called below the application is
+//! inlined, and what comes before and after it is not. And nothing that a second thread may look at is kept on the
 //! stack, and no lock is held across a switch.
 
+mod context;
 mod flights;
 mod lookout;
 
@@ -20,12 +22,14 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use serve_net::{Board, Exchange, Reactor, Shared};
 
+use self::context::Context;
 use self::flights::Flights;
 use self::lookout::Lookout;
 use super::Worker;
 use super::orders::Orders;
 use crate::app::{Refusal, built_in};
 use crate::logging;
+use crate::owners::owners;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
 
@@ -98,6 +102,7 @@ pub(super) fn run(py: Python<'_>, reactor: Reactor, worker: Worker<'_>) -> Resul
         flights,
         board,
         lookout,
+        context: Context::current(py).map_err(|error| error.to_string())?,
         tired_after: options.tired_after,
         hub: OnceLock::new(),
         state: Mutex::new(State::default()),
@@ -113,6 +118,11 @@ pub(super) fn run(py: Python<'_>, reactor: Reactor, worker: Worker<'_>) -> Resul
 struct State {
     /// What the next call of [`Loop::serve`] is for.
     next: Option<Exchange>,
+    /// Until when the greenlet that has it may take more.
+    until: Option<Instant>,
+    /// How often the hub has switched to a greenlet for a request, and been switched
+    /// back to.
+    switches: u64,
     kits: Vec<Kit>,
     /// When the timer is due.
     armed: Option<Instant>,
@@ -136,6 +146,7 @@ struct Loop {
     flights: Arc<Flights>,
     board: Arc<dyn Board>,
     lookout: Lookout,
+    context: Context,
     tired_after: Option<u64>,
     hub: OnceLock<Hub>,
     state: Mutex<State>,
@@ -160,30 +171,36 @@ impl Loop {
         self.arm(py)
     }
 
-    /// In a request's greenlet: runs that request to its end.
+    /// In a request's greenlet: runs that request to its end; then those that are
+    /// complete, as long as it needs no hub for that.
     fn serve(&self, py: Python<'_>, greenlet: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (exchange, kit) = {
+        let (mut kit, switches) = {
             let mut state = self.state();
-            (state.next.take(), state.kits.pop())
+            (state.kits.pop().unwrap_or_default(), state.switches)
         };
-        let Some(exchange) = exchange else { return Ok(()) };
-        let mut kit = kit.unwrap_or_default();
-        let number = self.flights.begin(&exchange, greenlet);
-        if self.tired_after == Some(number) {
-            self.state().tired = true;
+        let known = owners(py, greenlet.as_unbound());
+        let mut served = Ok(());
+        let mut given = self.state().next.take();
+        while let Some(exchange) = &mut given {
+            served = self.run(py, &mut kit, exchange, greenlet);
+            // Whoever knows the greenlet may throw something into it.
+            if served.is_err() || owners(py, greenlet.as_unbound()) != known {
+                break;
+            }
+            given = self.next(switches);
         }
-        self.bridge.run(py, &mut kit, exchange);
-        // A thousand that were woken together end before the next turn, and none of
-        // them keeps the hub.
-        self.lookout.beat();
-        self.board.awake();
-        self.flights.end(number);
         let turning = {
             let mut state = self.state();
             state.kits.push(kit);
             state.turning
         };
-        if turning { Ok(()) } else { self.arm(py) }
+        if !turning {
+            // A thousand that were woken together end before the next turn, and none of
+            // them keeps the hub.
+            self.board.awake();
+            self.arm(py)?;
+        }
+        served
     }
 }
 
@@ -229,16 +246,7 @@ impl Loop {
         if let Err(error) = py.check_signals() {
             log::error!("a signal handler of the application raised: {error}");
         }
-        // Bound apart: a lock taken in the `while let` would be held over the switch.
-        let next = || self.reactor.lock().next();
-        let began = Instant::now();
-        while let Some(exchange) = next() {
-            self.begin(py, exchange);
-            if began.elapsed() >= SHARE {
-                self.state().cut = true;
-                break;
-            }
-        }
+        self.begin_all(py);
         self.flights.end_gone(py);
         self.flights.end_late(py);
         self.flights.resume(py);
@@ -253,11 +261,30 @@ impl Loop {
         Ok(())
     }
 
+    /// Begins the requests that are complete.
+    fn begin_all(&self, py: Python<'_>) {
+        let until = Instant::now() + SHARE;
+        // Bound apart: a lock taken in the `while let` would be held over the switch.
+        let next = || self.reactor.lock().next();
+        while let Some(exchange) = next() {
+            self.begin(py, exchange, until);
+            if Instant::now() >= until {
+                self.state().cut = true;
+                break;
+            }
+        }
+    }
+
     /// Runs a request in a greenlet until it waits.
-    fn begin(&self, py: Python<'_>, exchange: Exchange) {
+    fn begin(&self, py: Python<'_>, exchange: Exchange, until: Instant) {
         let id = exchange.id;
-        self.state().next = Some(exchange);
+        {
+            let mut state = self.state();
+            (state.next, state.until) = (Some(exchange), Some(until));
+            state.switches += 1;
+        }
         let begun = self.hub().begin.call0(py);
+        self.state().switches += 1;
         if let Err(error) = &begun {
             log::error!("cannot run a request in a greenlet: {error}");
         }
@@ -267,7 +294,37 @@ impl Loop {
         }
     }
 
+    /// What a greenlet that is through with a request can do next in the hub's place,
+    /// if it has not switched since.
+    #[inline(never)]
+    fn next(&self, switches: u64) -> Option<Exchange> {
+        let until = {
+            let state = self.state();
+            state.until.filter(|_| state.switches == switches)?
+        };
+        let mut reactor = self.reactor.lock();
+        if reactor.now() < until { reactor.next() } else { None }
+    }
+
+    fn run(
+        &self,
+        py: Python<'_>,
+        kit: &mut Kit,
+        exchange: &mut Exchange,
+        greenlet: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let number = self.flights.begin(exchange, greenlet);
+        if self.tired_after == Some(number) {
+            self.state().tired = true;
+        }
+        let ran = self.context.run(py, || self.bridge.run(py, kit, exchange));
+        self.lookout.beat();
+        self.flights.end(number);
+        ran
+    }
+
     /// Sees to it that the next turn does not come too late.
+    #[inline(never)]
     fn arm(&self, py: Python<'_>) -> PyResult<()> {
         let due = self.reactor.lock().deadline();
         let Some(due) = [due, self.flights.deadline()].into_iter().flatten().min() else {

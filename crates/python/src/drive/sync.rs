@@ -106,8 +106,8 @@ impl Driver<'_> {
             self.board.awake();
             waited.map_err(|error| format!("epoll_wait: {error}"))?;
             // Apart: a lock taken in the `while let` would be held over the call.
-            while let Some((number, exchange)) = self.next() {
-                self.serve(py, exchange);
+            while let Some((number, mut exchange)) = self.next() {
+                self.serve(py, &mut exchange);
                 if self.tired_after == Some(number) {
                     orders.control().tired();
                 }
@@ -143,7 +143,7 @@ impl Driver<'_> {
         Some((self.watch.begin(&exchange, reactor.now()), exchange))
     }
 
-    fn serve(&mut self, py: Python<'_>, exchange: Exchange) {
+    fn serve(&mut self, py: Python<'_>, exchange: &mut Exchange) {
         self.bridge.run(py, &mut self.kit, exchange);
         self.watch.end();
         self.board.end();

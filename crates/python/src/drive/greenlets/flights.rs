@@ -139,12 +139,15 @@ impl Flights {
     // ---- the request's greenlet
 
     /// The application gets a request, the returned number of this worker.
+    #[inline(never)]
     pub(super) fn begin(&self, exchange: &Exchange, greenlet: &Bound<'_, PyAny>) -> u64 {
-        if let Some(head) = self.reactor.lock().head(exchange.id) {
-            self.board.begin(head.method(), head.path());
-        } else {
-            self.board.begin(b"", b"");
+        let reactor = self.reactor.lock();
+        match reactor.head(exchange.id) {
+            Some(head) => self.board.begin(head.method(), head.path()),
+            None => self.board.begin(b"", b""),
         }
+        drop(reactor);
+        // Not the reactor's: the application may have been busy since its last call.
         let since = Instant::now();
         let deadline = self.request_timeout.and_then(|limit| since.checked_add(limit));
         let flight = Flight {
@@ -166,6 +169,7 @@ impl Flights {
     }
 
     /// The application has finished it.
+    #[inline(never)]
     pub(super) fn end(&self, number: u64) {
         let mut state = self.state();
         let was_oldest = state.flights.first_key_value().is_some_and(|(first, _)| *first == number);

@@ -240,8 +240,8 @@ impl Pool {
         Next::Serve(exchange)
     }
 
-    fn serve(&self, py: Python<'_>, seat: usize, kit: &mut Kit, exchange: Exchange) {
-        self.bridge.run(py, kit, exchange);
+    fn serve(&self, py: Python<'_>, seat: usize, kit: &mut Kit, mut exchange: Exchange) {
+        self.bridge.run(py, kit, &mut exchange);
         let served = self.seats.end(py, seat);
         self.board.end();
         if self.tired_after == Some(served) {
