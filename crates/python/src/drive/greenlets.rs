@@ -8,8 +8,8 @@
 //!
 //! Greenlets share one C stack: what one of them has there is put aside while
 //! another one runs. So it should be little: what is called below the application is
-//! inlined, and what comes before and after it is not. And nothing that a second thread may look at is kept on the
-//! stack, and no lock is held across a switch.
+//! inlined, and what comes before and after it is not. Nothing that a second thread
+//! may look at is kept on the stack, and no lock is held across a switch.
 
 mod context;
 mod flights;
