@@ -312,7 +312,7 @@ impl Turned {
             read_to(&mut client, b"calm");
         }
         let mut clients = Vec::new();
-        for count in requests {
+        for _ in requests {
             let mut client = self.connect();
             // The poller knows it then, and has no more news of it than its request.
             client.write_all(REQUEST).unwrap();
