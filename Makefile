@@ -43,10 +43,7 @@ run: build $(VENV)/has-example ## build it and serve examples/flask_distance
 	VIRTUAL_ENV=$(VENV) $(TARGET)/release/serve main:app \
 		--chdir examples/flask_distance --workers 4 $(ARGS)
 
-# The Python tests mostly wait: meanwhile the release is built, which is one
-# thread for most of its time, and its instructions are counted.
-test: lint test-rust debug ## the lints, and all tests
-	$(MAKE) --no-print-directory --jobs=2 test-python bench-instructions CARGO='nice $(CARGO)'
+test: lint test-rust test-python bench-instructions ## the lints, and all tests
 
 bench: build $(BENCH_VENV)/has-peers ## compare with other servers; ARGS=--help
 	$(CARGO) build --release --package serve-net --example fixed
