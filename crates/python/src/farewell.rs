@@ -152,7 +152,8 @@ impl Words {
             // A client that takes nothing is not waited for, and gets no word. That is its
             // own doing, and all it misses is a reason: as any disconnect, it is no more
             // than a line for who debugs.
-            let told = if sent == 4 { "was told" } else { "takes no word, and was not told" };
+            let whole = usize::try_from(sent) == Ok(GOODBYE.len());
+            let told = if whole { "was told" } else { "takes no word, and was not told" };
             log::debug!("a WebSocket {told} that its worker ends");
         }
     }
