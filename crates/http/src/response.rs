@@ -16,25 +16,42 @@ pub enum Size {
     Unknown,
 }
 
-/// What the server adds to each response.
+/// What the server adds to each response: whole lines, with their CRLF.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp<'a> {
-    /// The current time as an IMF-fixdate (RFC 9110 5.6.7).
+    /// `Date: ` and the current time as an IMF-fixdate (RFC 9110 5.6.7).
     pub date: &'a [u8],
-    /// The value of Server; empty = no such field.
+    /// `Server: ` and its value; empty = no such field.
     pub server: &'a [u8],
 }
 
 /// The application's status and fields; reusable without allocation.
+///
+/// Most responses begin as the one before did: lines that come again in their
+/// order are compared with those, and then need no check.
 #[derive(Debug, Default)]
 pub struct Response {
-    /// The status line and the fields, each with its CRLF.
+    /// The status line and the fields, each with its CRLF. Behind those of this
+    /// response follow what is left of the one before.
     bytes: Vec<u8>,
+    /// Of each line in `bytes`; never empty lines.
+    lines: Vec<Line>,
+    /// How many lines this response has, and where the last of them ends.
+    used: usize,
+    end: usize,
     /// 0 = not started, else 200..=599.
     status: u16,
     content_length: Option<u64>,
     date: By,
     server: By,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    /// The length of the field's name, or of what precedes the status.
+    name: usize,
+    /// Where it ends in the head, after its CRLF.
+    end: usize,
 }
 
 /// Who supplies a field.
@@ -62,8 +79,8 @@ impl Response {
 
     /// Forgets everything; it is as new.
     pub fn clear(&mut self) {
-        self.bytes.clear();
-        *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
+        let (bytes, lines) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.lines));
+        *self = Self { bytes, lines, ..Self::default() };
     }
 
     /// Begins anew with a status such as `200 OK`, and forgets all fields.
@@ -77,10 +94,11 @@ impl Response {
     pub fn start(&mut self, status: &[u8]) -> Result<(), Error> {
         self.clear();
         let code = code(status).ok_or_else(|| Error::about(Kind::ResponseStatus, status))?;
-        self.bytes.extend_from_slice(b"HTTP/1.1 ");
-        self.bytes.extend_from_slice(status);
         // RFC 9112 4: the space stands even before an absent reason.
-        self.bytes.extend_from_slice(if status.len() == 3 { b" \r\n" } else { b"\r\n" });
+        let end: &[u8] = if status.len() == 3 { b" \r\n" } else { b"\r\n" };
+        if !self.repeats(b"HTTP/1.1", b" ", status, end) {
+            self.add(b"HTTP/1.1", b" ", status, end);
+        }
         self.status = code;
         Ok(())
     }
@@ -95,23 +113,52 @@ impl Response {
         if self.status == 0 {
             return Err(Kind::OutOfOrder.into());
         }
-        if !is_token(name) {
-            return Err(Error::about(Kind::ResponseName, name));
-        }
-        if !is_text(value) {
-            return Err(Error::about(Kind::ResponseValue, name));
-        }
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is(b"date") => self.date = By::App,
             6 if is(b"server") => self.server = By::App,
             14 if is(b"content-length") => return self.length(value),
-            _ if is_hop_by_hop(name) => return Err(Error::about(Kind::HopByHop, name)),
             _ => {}
         }
-        self.bytes.reserve(name.len() + value.len() + 4);
-        write_field(name, value, &mut self.bytes);
+        if self.repeats(name, b": ", value, b"\r\n") {
+            return Ok(());
+        }
+        check(name, value)?;
+        if is_hop_by_hop(name) {
+            return Err(Error::about(Kind::HopByHop, name));
+        }
+        self.add(name, b": ", value, b"\r\n");
         Ok(())
+    }
+
+    /// Whether the next line is the one that the response before had here: it is
+    /// this one's, too, then.
+    fn repeats(&mut self, name: &[u8], separator: &[u8], value: &[u8], end: &[u8]) -> bool {
+        let Some(&line) = self.lines.get(self.used) else { return false };
+        let past = &self.bytes[self.end..line.end];
+        let is_same = line.name == name.len()
+            && past.len() == name.len() + separator.len() + value.len() + end.len()
+            && past.starts_with(name)
+            && past[name.len() + separator.len()..].starts_with(value);
+        if is_same {
+            self.used += 1;
+            self.end = line.end;
+        }
+        is_same
+    }
+
+    /// Adds a line that is not the one before's; those that followed there are
+    /// forgotten.
+    fn add(&mut self, name: &[u8], separator: &[u8], value: &[u8], end: &[u8]) {
+        self.bytes.truncate(self.end);
+        self.lines.truncate(self.used);
+        self.bytes.reserve(name.len() + value.len() + 4);
+        for part in [name, separator, value, end] {
+            self.bytes.extend_from_slice(part);
+        }
+        self.used += 1;
+        self.end = self.bytes.len();
+        self.lines.push(Line { name: name.len(), end: self.end });
     }
 
     /// The status code; 0 before `start`.
@@ -122,7 +169,7 @@ impl Response {
     /// The status line and fields as the application gave them, each line with
     /// its end; empty before `start`.
     pub fn head(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.end]
     }
 
     /// The Content-Length that the application gave.
@@ -135,7 +182,7 @@ impl Response {
         if name.eq_ignore_ascii_case(b"content-length") {
             return self.content_length.map(|length| length.to_string().into_bytes());
         }
-        let mut lines = self.bytes.split(|byte| *byte == b'\n').skip(1);
+        let mut lines = self.head().split(|byte| *byte == b'\n').skip(1);
         lines.find_map(|line| {
             let (found, value) = line.split_at_checked(name.len())?;
             let value = value.strip_prefix(b": ")?.strip_suffix(b"\r")?;
@@ -155,15 +202,17 @@ impl Response {
 
     /// Appends the whole head.
     pub(crate) fn write(&self, decision: &Decision, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.bytes);
-        if self.server == By::Server && !stamp.server.is_empty() {
-            write_field(b"Server", stamp.server, out);
+        out.extend_from_slice(self.head());
+        if self.server == By::Server {
+            out.extend_from_slice(stamp.server);
         }
         if self.date == By::Server {
-            write_field(b"Date", stamp.date, out);
+            out.extend_from_slice(stamp.date);
         }
         if let Some(length) = decision.content_length {
-            write_field(b"Content-Length", itoa::Buffer::new().format(length).as_bytes(), out);
+            out.extend_from_slice(b"Content-Length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(decision.coding);
         out.extend_from_slice(decision.connection);
@@ -197,11 +246,15 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
     known.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+/// A field's name is a token, and its value has no control characters but HTAB.
+fn check(name: &[u8], value: &[u8]) -> Result<(), Error> {
+    if !is_token(name) {
+        return Err(Error::about(Kind::ResponseName, name));
+    }
+    if !is_text(value) {
+        return Err(Error::about(Kind::ResponseValue, name));
+    }
+    Ok(())
 }
 
 /// The status string of a response that the server makes itself; 500 for a
@@ -317,7 +370,7 @@ mod tests {
         response.start(b"404 Not Found").unwrap();
         assert_eq!((response.status(), response.content_length()), (404, None));
         assert_eq!(
-            (response.date, &response.bytes[..]),
+            (response.date, response.head()),
             (By::Server, &b"HTTP/1.1 404 Not Found\r\n"[..])
         );
         response.start(b"junk").unwrap_err();

@@ -193,6 +193,40 @@ fn fields_that_repeat_are_read_as_those_that_do_not() {
     });
 }
 
+/// An application repeats itself: then its lines are not checked again.
+#[test]
+fn responses_that_repeat_are_those_that_do_not() {
+    let status: [&[u8]; 5] = [b"200 OK", b"200", b"200 ", b"404 Not Found", b"200 O\r\nA: 1"];
+    let names: [&[u8]; 8] =
+        [b"A", b"a", b"B", b"A: 1", b"Date", b"Server", b"Content-Length", b"Connection"];
+    let values: [&[u8]; 6] = [b"1", b"2", b"", b"1: 2", b"1\r\nB: 1", b"1\r\nA: 1\r\nB: 1"];
+    let outcome = |response: &Response| {
+        let mut out = Vec::new();
+        let mut connection = Connection::new(Arc::new(Limits::default()));
+        connection.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("a request");
+        let sent = connection.send_head(response, Size::Unknown, &STAMP, &mut out);
+        (sent, out, response.head().to_vec(), response.status(), response.content_length())
+    };
+    for_seeds(5_000, |rng| {
+        let mut kept = Response::new();
+        let mut lines: Vec<(&[u8], &[u8])> = Vec::new();
+        for _ in 0..6 {
+            let mut fresh = Response::new();
+            let status = rng.pick(&status);
+            assert_eq!(kept.start(status), fresh.start(status));
+            if lines.is_empty() || rng.chance(3) {
+                let some = |_| (rng.pick(&names), rng.pick(&values));
+                lines = (0..4).map(some).collect();
+            }
+            lines.truncate(1 + rng.below(4));
+            for (name, value) in &lines {
+                assert_eq!(kept.field(name, value), fresh.field(name, value));
+            }
+            assert_eq!(outcome(&kept), outcome(&fresh));
+        }
+    });
+}
+
 /// Splits bytes at random.
 fn pieces<'b>(rng: &mut Rng, mut bytes: &'b [u8]) -> Vec<&'b [u8]> {
     let mut pieces = Vec::new();

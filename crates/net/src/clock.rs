@@ -60,14 +60,15 @@ impl Clock {
             return;
         }
         self.second = since.as_secs();
-        self.date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(self.second));
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(self.second));
+        self.date = format!("Date: {date}\r\n");
         let local = local_time();
         self.local = local.strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
         let part = |form| local.strftime(form).to_string();
         self.instant = (part("%Y-%m-%dT%H:%M:%S"), part("%:z"));
     }
 
-    /// `Sun, 06 Nov 1994 08:49:37 GMT`
+    /// `Date: Sun, 06 Nov 1994 08:49:37 GMT`, with its CRLF.
     pub(crate) fn date(&self) -> &[u8] {
         self.date.as_bytes()
     }

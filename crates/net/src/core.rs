@@ -42,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) timers: Timers,
     pub(crate) clock: Clock,
+    /// The line of Server, with its CRLF; empty: none.
+    server: Vec<u8>,
     /// Time of the last event or call; deadlines are counted from here.
     pub(crate) now: Instant,
     /// Where reads land. Taken out while it is parsed.
@@ -118,6 +120,8 @@ impl Drain {
 impl Core {
     pub(crate) fn new(options: Options, access: Option<AccessLog>, registry: Registry) -> Self {
         let now = Instant::now();
+        let server = Some(&options.server).filter(|server| !server.is_empty());
+        let server = server.map(|server| format!("Server: {server}\r\n")).unwrap_or_default();
         Self {
             limits: Arc::new(options.limits.clone()),
             room: Room::new(options.body_memory, options.body_pool),
@@ -126,6 +130,7 @@ impl Core {
             registry,
             timers: Timers::default(),
             clock: Clock::new(now),
+            server: server.into_bytes(),
             now,
             inbox: vec![0; READ],
             outbox: Vec::with_capacity(4096),
@@ -163,7 +168,7 @@ impl Core {
     }
 
     pub(crate) fn stamp(&self) -> Stamp<'_> {
-        Stamp { date: self.clock.date(), server: self.options.server.as_bytes() }
+        Stamp { date: self.clock.date(), server: &self.server }
     }
 
     /// One line a second at most: a full disk fails every upload.

@@ -30,10 +30,10 @@ impl Noted {
 /// What has no text is not shown.
 fn text(environ: &Bound<'_, PyDict>, name: &Py<PyString>) -> Option<Vec<u8>> {
     let text = environ.get_item(name).ok()??.str().ok()?;
-    let mut bytes = Vec::new();
-    if encode(&text, &mut bytes).is_err() {
-        bytes = text.to_string_lossy().into_owned().into_bytes();
-    }
+    let mut bytes = match encode(&text) {
+        Ok(bytes) => bytes.to_vec(),
+        Err(_) => text.to_string_lossy().into_owned().into_bytes(),
+    };
     bytes.truncate(MOST);
     Some(bytes)
 }

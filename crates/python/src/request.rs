@@ -39,8 +39,6 @@ pub(crate) struct StartResponse {
     id: ExchangeId,
     pub(crate) stage: Stage,
     pub(crate) response: Response,
-    /// Where strings of the application's become bytes.
-    scratch: Vec<u8>,
     /// The method of that name, once it was asked for.
     write: Option<Py<PyAny>>,
 }
@@ -55,8 +53,7 @@ pub(crate) struct Start {
 impl Start {
     pub(crate) fn new(py: Python<'_>, reactor: Shared, host: Arc<dyn Host>) -> PyResult<Self> {
         let (id, stage, response) = (ExchangeId::default(), Stage::Over, Response::default());
-        let (scratch, write) = (Vec::new(), None);
-        let object = StartResponse { reactor, host, id, stage, response, scratch, write };
+        let object = StartResponse { reactor, host, id, stage, response, write: None };
         let object = Bound::new(py, object)?;
         let function = object.getattr(intern!(py, "start_response"))?.unbind();
         Ok(Self { object: object.unbind(), function })
@@ -162,7 +159,7 @@ impl StartResponse {
             (Stage::Waiting | Stage::Started, _) => {}
         }
         this.stage = Stage::Waiting;
-        fill(&mut this.response, &mut this.scratch, status, headers)?;
+        fill(&mut this.response, status, headers)?;
         this.stage = Stage::Started;
         let write = match &this.write {
             Some(write) => write.clone_ref(slf.py()),
@@ -206,21 +203,14 @@ fn raised(exc_info: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
 
 fn fill(
     response: &mut Response,
-    text: &mut Vec<u8>,
     status: &Bound<'_, PyString>,
     headers: &Bound<'_, PyList>,
 ) -> PyResult<()> {
     let invalid = |error: serve_http::Error| PyValueError::new_err(error.to_string());
-    text.clear();
-    encode(status, text)?;
-    response.start(text).map_err(invalid)?;
+    response.start(encode(status)?).map_err(invalid)?;
     for header in headers {
         let (name, value) = pair(&header)?;
-        text.clear();
-        encode(name, text)?;
-        let middle = text.len();
-        encode(value, text)?;
-        match response.field(&text[..middle], &text[middle..]) {
+        match response.field(encode(name)?, encode(value)?) {
             Err(error) if error.kind() == Kind::HopByHop => warn_once(&error),
             other => other.map_err(invalid)?,
         }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::error::Blame;
 
-const STAMP: Stamp<'static> = Stamp { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"serve" };
+const STAMP: Stamp<'static> =
+    Stamp { date: b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", server: b"Server: serve\r\n" };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n";

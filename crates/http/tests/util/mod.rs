@@ -14,7 +14,7 @@ use serve_http::{
 };
 
 pub(crate) const STAMP: Stamp<'static> =
-    Stamp { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"serve" };
+    Stamp { date: b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", server: b"Server: serve\r\n" };
 
 /// What a client's bytes amount to, however they are split.
 #[derive(Debug, Default, PartialEq, Eq)]
