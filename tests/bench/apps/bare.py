@@ -8,7 +8,21 @@ JSON = [("Content-Type", "application/json")]
 
 GREETING = b"Hello, world!\n"
 PROFILE = json.dumps({f"key {n:02}": "x" * 20 for n in range(57)}).encode()  # 2 KB
-ORDER = json.dumps({"items": list(range(200)), "note": "x" * 142}).encode()  # 1 KB
+ITEMS = [
+    {"sku": f"A-10{n}", "name": "Espresso cups, set of four", "quantity": n % 3, "price": "24.90"}
+    for n in range(8)
+]
+ADDRESS = {"street": "12 High Street", "city": "Springfield", "postcode": "12345", "country": "GB"}
+ORDER = json.dumps(  # 1 KB
+    {
+        "customer": {"id": 48213, "email": "customer@shop.example", "address": ADDRESS},
+        "items": ITEMS,
+        "coupon": None,
+        "gift": False,
+        "note": "Please leave it with the neighbours: they are at home in the afternoon, "
+        "and so is their dog, who barks.",
+    }
+).encode()
 RECEIPT = b"x" * 10_000
 CHUNK = b"x" * 1000
 CHUNKS = 100
@@ -35,7 +49,7 @@ def profile(environ, start_response):
 
 def order(environ, start_response):
     body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-    assert len(json.loads(body)["items"]) == 200
+    assert len(json.loads(body)["items"]) == len(ITEMS)
     start_response("200 OK", with_length(JSON, RECEIPT))
     return [RECEIPT]
 
