@@ -55,14 +55,24 @@ pub(crate) struct KernelTimer {
     timer: TimerFd,
     /// When it goes off; `None` once that was heard.
     at: Option<Instant>,
+    pub(crate) ends: Ends,
+}
+
+/// Whose sleep the timer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// The reactor's, whose driver does not see to what waits before.
+    OwnSleep,
+    /// Of a thread that has nothing else to do with it.
+    Another,
 }
 
 impl KernelTimer {
     /// # Errors
     /// Those of timerfd_create(2).
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(ends: Ends) -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        Ok(Self { timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?, at: None })
+        Ok(Self { timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?, at: None, ends })
     }
 
     /// Readable when it has gone off. Nobody has to read: setting it again makes a
@@ -225,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_timer_is_set_for_the_first_that_must_leave() {
-        let timer = Some(KernelTimer::new().expect("timer"));
+        let timer = Some(KernelTimer::new(Ends::OwnSleep).expect("timer"));
         let mut deferred = Deferred { timer, ..deferred() };
         let at = |deferred: &Deferred| deferred.timer.as_ref().and_then(|timer| timer.at);
         let now = Instant::now();

@@ -44,7 +44,7 @@ pub use handle::Handle;
 pub use handoff::{Company, FORM as HAND_OFF_FORM, hand_off};
 pub use listen::{BindError, Listener, inherited, keep_descriptors};
 pub use options::{Options, Proxy};
-pub use reactor::{Heirs, Reactor};
+pub use reactor::{Heirs, LateSends, Reactor};
 pub use request_id::RequestId;
 pub use statsd::Statsd;
 pub use tls::{Clients, Tls, TlsError, TlsFile, TlsFiles};

@@ -41,6 +41,7 @@ mod sharing;
 mod sleep;
 mod taking;
 
+pub use deferring::LateSends;
 pub use sharing::Heirs;
 pub(crate) use sleep::Sleeper;
 use sleep::{EVENTS, Sleep};
@@ -429,7 +430,9 @@ impl Reactor {
             }
             WATCH => self.watched = true,
             TAKE => self.take_event(),
-            TIMER => self.timer_went_off(),
+            TIMER => {
+                self.send_late();
+            }
             Token(index) if index > LISTENERS - self.doors.len() => {
                 self.doors[LISTENERS - index].ready = true;
             }

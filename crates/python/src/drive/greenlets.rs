@@ -25,8 +25,8 @@ use serve_net::{Board, Exchange, Reactor, Shared};
 use self::context::Context;
 use self::flights::Flights;
 use self::lookout::Lookout;
-use super::Worker;
 use super::orders::Orders;
+use super::{ANSWERS, PIECES, Worker};
 use crate::app::{Refusal, built_in};
 use crate::logging;
 use crate::owners::owners;
@@ -86,7 +86,10 @@ fn broken(error: &PyErr) -> Refusal {
 ///
 /// # Errors
 /// A sentence, when the loop cannot go on.
-pub(super) fn run(py: Python<'_>, reactor: Reactor, worker: Worker<'_>) -> Result<(), String> {
+pub(super) fn run(py: Python<'_>, mut reactor: Reactor, worker: Worker<'_>) -> Result<(), String> {
+    reactor.defer(PIECES, ANSWERS);
+    let late =
+        reactor.defer_by_thread().map_err(|error| format!("cannot have a timer: {error}"))?;
     let reactor = Shared::new(reactor);
     let (options, board) = (worker.options, worker.board.clone());
     let flights = Flights::new(py, reactor.clone(), board.clone(), options);
@@ -95,7 +98,7 @@ pub(super) fn run(py: Python<'_>, reactor: Reactor, worker: Worker<'_>) -> Resul
     let interrupted = flights.clone();
     let hooks = options.hooks.clone();
     let alarm = timeout::alarm(py, move |py| interrupted.interrupt(py), hooks)?;
-    let lookout = Lookout::start(alarm, flights.clone(), reactor.clone(), options)?;
+    let lookout = Lookout::start(alarm, flights.clone(), reactor.clone(), late, options)?;
     let looper = Loop {
         bridge,
         reactor: reactor.clone(),

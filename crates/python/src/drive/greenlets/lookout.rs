@@ -2,15 +2,16 @@
 //! come round, because a request computes or blocks where gevent cannot see it,
 //! and says which.
 //!
-//! It wakes the hub once in a while, and looks whether it has turned. It never
-//! touches Python, so that no code of the application can hold it up.
+//! It wakes the hub once in a while, and looks whether it has turned; and sends what
+//! is deferred when the hub does not get to it. It never touches Python, so that no
+//! code of the application can hold it up.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serve_net::Shared;
+use serve_net::{LateSends, Shared};
 
 use super::flights::{Flights, Found};
 use crate::alarm::{Alarm, Blocked};
@@ -36,10 +37,10 @@ pub(super) struct Lookout {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Default)]
 struct Turns {
     count: AtomicU64,
     dismissed: AtomicBool,
+    late: LateSends,
 }
 
 /// The thread's side.
@@ -60,9 +61,11 @@ impl Lookout {
         alarm: Alarm,
         flights: Arc<Flights>,
         reactor: Shared,
+        late: LateSends,
         options: &Options,
     ) -> Result<Self, String> {
-        let shared = Arc::new(Turns::default());
+        let (count, dismissed) = Default::default();
+        let shared = Arc::new(Turns { count, dismissed, late });
         let timeout = options.timeout.filter(|limit| !limit.is_zero());
         let limits = [timeout, options.request_timeout.filter(|limit| !limit.is_zero())];
         let shortest = limits.into_iter().flatten().min().unwrap_or(Duration::MAX);
@@ -93,7 +96,9 @@ impl Lookout {
         self.shared.dismissed.store(true, Ordering::Relaxed);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            thread.thread().unpark();
+            if let Err(error) = self.shared.late.wake() {
+                log::error!("the lookout cannot be woken: {error}");
+            }
             if thread.join().is_err() {
                 log::error!("the lookout panicked");
             }
@@ -106,15 +111,36 @@ impl Watcher {
         let mut seen = 0;
         let mut since = Instant::now();
         let mut noticed = false;
+        let mut look = since;
         while !self.turns.dismissed.load(Ordering::Relaxed) {
-            let count = self.turns.count.load(Ordering::Relaxed);
-            if count != seen {
-                (seen, since, noticed) = (count, Instant::now(), false);
-                self.reactor.wake();
-            } else if since.elapsed() >= self.period {
-                noticed |= self.examine(since, noticed);
+            if look <= Instant::now() {
+                let count = self.turns.count.load(Ordering::Relaxed);
+                if count != seen {
+                    (seen, since, noticed) = (count, Instant::now(), false);
+                    self.reactor.wake();
+                } else if since.elapsed() >= self.period {
+                    noticed |= self.examine(since, noticed);
+                }
+                look = Instant::now() + self.period;
             }
-            thread::park_timeout(self.period);
+            self.rest(look.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// For so long, unless something that is deferred is late before.
+    fn rest(&self, left: Duration) {
+        match self.turns.late.wait(left) {
+            Ok(false) => {}
+            Ok(true) => {
+                // The hub's own timers do not know what a client does about it.
+                if self.reactor.lock().send_late() {
+                    self.reactor.wake();
+                }
+            }
+            Err(error) => {
+                log::error!("epoll_wait: {error}");
+                thread::sleep(left);
+            }
         }
     }
 
