@@ -62,6 +62,25 @@ fn what_waited_long_enough_goes_with_the_next_piece() {
 }
 
 #[test]
+fn a_thread_of_its_own_hears_when_something_is_late() {
+    let (mut rig, mut client, exchange) = running(Duration::from_secs(1));
+    let late = rig.reactor().defer_by_thread().unwrap();
+    stream(&mut rig.reactor(), &exchange, 3);
+    assert!(!rig.reactor().send_late(), "so soon");
+    client.step();
+    assert_eq!(client.text().matches(" more").count(), 0, "{}", client.text());
+    while !late.wait(LONG).unwrap() {}
+    assert!(rig.reactor().send_late());
+    client.step();
+    assert_eq!(client.text().matches(" more").count(), 3);
+    assert!(!rig.reactor().send_late(), "nothing waits any more");
+    late.wake().unwrap();
+    assert!(!late.wait(LONG).unwrap(), "it was only woken");
+    rig.reactor().finish(exchange.id).unwrap();
+    assert_eq!(rig.answer(&mut client).body, b"first more more more");
+}
+
+#[test]
 fn much_for_one_client_waits_for_nothing() {
     let (rig, mut client, exchange) = running(LONG);
     stream(&mut rig.reactor(), &exchange, 0);
