@@ -16,6 +16,9 @@ from .servers import ENVIRONMENT
 
 START = 30  # seconds until a server has to answer
 WARM_UP = 1  # seconds
+#: Seconds that a crowd is measured for at least: nothing is answered at first, since all wait, and
+#: what is under way at the end does not count. Of two seconds this would be a twentieth.
+CROWD = 8
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def beside(workload, port, core):
 
 def measure(server, workload, seconds, cores):
     """One round; `cores` are those of the server and of wrk."""
+    if workload.crowd:
+        seconds = max(seconds, CROWD)
     with started(server, workload, cores[0]) as (process, port):
         check(workload, port)
         with beside(workload, port, cores[1]):
