@@ -76,6 +76,7 @@ STREAM = """
         return many() if environ["PATH_INFO"] == "/many" else slow()
 """
 
+
 def segments(client):
     """How many with data have come (tcp(7))."""
     return struct.unpack_from(
