@@ -35,6 +35,9 @@ pub(crate) struct Fields {
     pub(crate) expects: Expects,
     /// Whether the name of a field has an underscore.
     pub(crate) underscored: bool,
+    /// A bit for each length that a name has: most of those that are looked for are
+    /// not there.
+    lengths: u64,
 }
 
 impl Fields {
@@ -45,6 +48,17 @@ impl Fields {
     /// Name and value of each in `lines`, in order.
     pub(crate) fn of<'a>(&'a self, lines: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.all.iter().map(|field| (field.name.of(lines), field.value.of(lines)))
+    }
+
+    /// The values of those of that name, in whatever case.
+    pub(crate) fn named<'a>(
+        &'a self,
+        lines: &'a [u8],
+        name: &[u8],
+    ) -> impl Iterator<Item = &'a [u8]> {
+        let all = if self.lengths & bit(name.len()) == 0 { &[] } else { &self.all[..] };
+        let named = all.iter().filter(|field| field.name.of(lines).eq_ignore_ascii_case(name));
+        named.map(|field| field.value.of(lines))
     }
 
     /// Forgets them and keeps the buffer.
@@ -64,6 +78,7 @@ impl Fields {
         self.all.push(field);
         self.underscored |= field.underscored;
         let name = field.name.of(lines);
+        self.lengths |= bit(name.len());
         let value = field.value.of(lines);
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
@@ -88,6 +103,11 @@ impl Fields {
         }
         Ok(())
     }
+}
+
+/// All long names share one.
+fn bit(length: usize) -> u64 {
+    1 << length.min(63)
 }
 
 /// RFC 9110 10.1.1: an expectation in an HTTP/1.0 request is to be ignored.

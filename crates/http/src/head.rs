@@ -152,7 +152,12 @@ impl Head {
 
     /// The value of the first field of that name, in whatever case.
     pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
-        self.fields().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.values(name).next()
+    }
+
+    /// The values of all fields of that name, in whatever case, in order.
+    pub fn values<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.fields.named(self.field_lines(), name)
     }
 
     /// The request line as received, without its CRLF, for the access log. Of a

@@ -95,17 +95,15 @@ impl Trust {
 
     fn scheme(&self, head: &Head) -> Result<Option<Scheme>, &'static str> {
         let mut found = None;
-        for (name, value) in head.fields() {
-            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-            let Some((_, secure)) = self.scheme_headers.iter().find(|(known, _)| is(known)) else {
-                continue;
-            };
-            let says = match value.eq_ignore_ascii_case(secure.as_bytes()) {
-                true => Scheme::Https,
-                false => Scheme::Http,
-            };
-            if found.replace(says).is_some_and(|before| before != says) {
-                return Err("headers contradict each other about the scheme");
+        for (name, secure) in &self.scheme_headers {
+            for value in head.values(name.as_bytes()) {
+                let says = match value.eq_ignore_ascii_case(secure.as_bytes()) {
+                    true => Scheme::Https,
+                    false => Scheme::Http,
+                };
+                if found.replace(says).is_some_and(|before| before != says) {
+                    return Err("headers contradict each other about the scheme");
+                }
             }
         }
         Ok(found)

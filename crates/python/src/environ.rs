@@ -361,8 +361,7 @@ impl Repeats {
             Self::Comma => b",",
             Self::Semicolon => b"; ",
         };
-        let same = head.fields().filter(|(other, _)| other.eq_ignore_ascii_case(name));
-        same.map(|(_, value)| value).collect::<Vec<_>>().join(separator)
+        head.values(name).collect::<Vec<_>>().join(separator)
     }
 }
 

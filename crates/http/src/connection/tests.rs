@@ -439,3 +439,19 @@ fn a_giant_head_does_not_stay() {
     connection.next_cycle().unwrap();
     assert!(connection.head().capacity() <= 16 * 1024);
 }
+
+#[test]
+fn fields_are_found_by_their_name_in_whatever_case_and_length() {
+    let (long, longer) = ("L".repeat(70), "l".repeat(80));
+    let fields = format!("X-A: 1\r\n{long}: 2\r\nx-a: 3\r\nX-B:\r\n{longer}: 4\r\n");
+    let head = after(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).take_head();
+    let values = |name: &str| {
+        let values = head.values(name.as_bytes());
+        values.map(|value| String::from_utf8_lossy(value).into_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(values("X-a"), ["1", "3"]);
+    assert_eq!(values("x-b"), [""]);
+    assert_eq!((values(&long), values(&longer)), (vec!["2".into()], vec!["4".into()]));
+    assert_eq!((values("X"), values("X-AB"), values(&"L".repeat(90))), (vec![], vec![], vec![]));
+    assert_eq!(head.field(b"x-A"), Some(b"1".as_slice()));
+}

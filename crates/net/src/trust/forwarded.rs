@@ -41,7 +41,7 @@ impl Style {
 fn x_forwarded(head: &Head, hops: usize) -> Claims {
     let list = |name: &'static [u8]| {
         let mut items = Vec::new();
-        for value in values(head, name) {
+        for value in head.values(name) {
             items.extend(value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii));
         }
         items
@@ -66,7 +66,7 @@ fn x_forwarded(head: &Head, hops: usize) -> Claims {
 /// has appended to it: none of it is believed.
 fn forwarded(head: &Head, hops: usize) -> Claims {
     let mut elements = Vec::new();
-    for value in values(head, b"forwarded") {
+    for value in head.values(b"forwarded") {
         match parse(value) {
             Some(more) => elements.extend(more),
             None => return Claims::default(),
@@ -83,11 +83,6 @@ fn forwarded(head: &Head, hops: usize) -> Claims {
         }
     }
     claims
-}
-
-fn values<'a>(head: &'a Head, name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
-    let same = head.fields().filter(move |(other, _)| other.eq_ignore_ascii_case(name));
-    same.map(|(_, value)| value)
 }
 
 type Pair = (Vec<u8>, Vec<u8>);
