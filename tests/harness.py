@@ -72,21 +72,23 @@ class Log:
     def wait(self, pattern, *, count=1, since=0, timeout=PATIENCE):
         """Waits until `count` lines after line number `since` match; returns the last match."""
         expression = re.compile(pattern)
-
-        def matches():
-            return [found for line in self.lines[since:] if (found := expression.search(line))]
-
+        found, searched = [], since
+        deadline = time.monotonic() + timeout
         with self._changed:
-            deadline = time.monotonic() + timeout
-            while len(found := matches()) < count:
+            while True:
+                # Each line once: a busy server writes thousands while somebody waits.
+                new = self.lines[searched:]
+                searched += len(new)
+                found += filter(None, map(expression.search, new))
+                if len(found) >= count:
+                    return found[count - 1]
                 left = deadline - time.monotonic()
-                if left <= 0 or (self._ended and len(matches()) < count):
+                if left <= 0 or self._ended:
                     state = "ended" if self._ended else f"{timeout} s passed"
                     raise AssertionError(
                         f"{state} without {count} x {pattern!r} in:\n{self.text()}"
                     )
                 self._changed.wait(left)
-        return found[count - 1]
 
     def count(self, pattern):
         return sum(bool(re.search(pattern, line)) for line in self.lines)
@@ -214,21 +216,22 @@ class Server:
 
     def session(self):
         """Pids of all living processes this server consists of (it leads a session of its own)."""
-        found = []
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                stat = read_stat(int(entry))
-                if stat and stat["session"] == self.process.pid and stat["state"] != "Z":
-                    found.append(int(entry))
-        return found
+        pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+        return [pid for pid in pids if self.is_part(pid)]
+
+    def is_part(self, pid):
+        """Whether a process is alive, and one of the server's."""
+        # Asked of every process of the machine, over and over: only ours are looked at closely.
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) == self.process.pid:
+                stat = read_stat(pid)
+                return stat is not None and stat["state"] != "Z"
+        return False
 
     def worker_pids(self):
         """Pids of the workers alive, by the log and by the system."""
-        alive = set(self.session())
-        named = [
-            int(pid) for pid in re.findall(r"worker=\d+ pid=(\d+) .*ready in=", self.log.text())
-        ]
-        return [pid for pid in named if pid in alive]
+        named = re.findall(r"worker=\d+ pid=(\d+) .*ready in=", self.log.text())
+        return [pid for pid in map(int, named) if self.is_part(pid)]
 
     # ---- requests
 

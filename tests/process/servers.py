@@ -57,9 +57,8 @@ class Process(Server):
 
     def workers_of(self, generation):
         """Pids of the workers alive of one generation."""
-        alive = set(self.session())
         named = re.findall(rf"worker=\d+ pid=(\d+) gen={generation} ready", self.log.text())
-        return [int(pid) for pid in named if int(pid) in alive]
+        return [pid for pid in map(int, named) if self.is_part(pid)]
 
     def served_by(self):
         """The pid of the worker that answers (WHO, GATED)."""

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 from contextlib import ExitStack
 
@@ -662,6 +663,50 @@ def test_access_lines_do_not_wait_for_the_next_request(gevent):
     assert connection.getresponse().read() == b"/nap"
     server.out.wait('"GET /nap')
     connection.close()
+
+
+# ---- gevent's plugins
+
+#: Says when somebody reads what is installed.
+WATCHES = """
+    import sys
+
+    class Watch:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            return None
+
+        @staticmethod
+        def find_distributions(context):
+            print("installed packages are read", flush=True)
+            return ()
+
+    sys.meta_path.append(Watch)
+"""
+
+#: A package with what gevent calls before it patches a module.
+PLUGIN = """\
+[gevent.plugins.monkey.will_patch_module]
+told = plugin:told
+"""
+TELLS = """
+    def told(event):
+        print("told of", event.module_name, flush=True)
+"""
+
+
+def test_the_plugins_of_gevent_are_looked_for_once(gevent, tmp_path):
+    """It asks anew for each module, and reading all that is installed is not quick."""
+    package = tmp_path / "plugin-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1\n")
+    (package / "entry_points.txt").write_text(PLUGIN)
+    (tmp_path / "plugin.py").write_text(textwrap.dedent(TELLS))
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(WATCHES))
+    server = gevent(WHO, env={"PYTHONPATH": str(tmp_path)})
+    for module in ["time", "socket", "ssl", "threading"]:
+        server.out.wait(f"^told of {module}$")
+    assert server.out.count("installed packages are read") == 1
 
 
 # ---- without gevent

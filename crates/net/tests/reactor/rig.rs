@@ -90,6 +90,11 @@ impl Rig {
         self.shared.turn(Some(Duration::from_millis(2)), &mut self.app).unwrap();
     }
 
+    /// One turn, which waits for nothing.
+    pub(crate) fn glance(&mut self) {
+        self.shared.turn(Some(Duration::ZERO), &mut self.app).unwrap();
+    }
+
     /// Turns until `done`.
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {

@@ -444,8 +444,12 @@ fn case(seed: u64) {
                 let exchange = held.borrow_mut().pop_front().unwrap();
                 echo(&mut rig.reactor(), exchange);
             }
-            _ if running => relay(rig),
-            _ => rig.turn(),
+            // Whoever is idle must not wait: it is for chance to say who is next.
+            _ if running => {
+                rig.reactor().wait(Some(Duration::ZERO)).unwrap();
+                rig.reactor().settle();
+            }
+            _ => rig.glance(),
         }
         if steps == 500 {
             workers[0].0.reactor().drain(Duration::from_secs(60), Heirs::Some);
