@@ -286,6 +286,48 @@ def test_quick_requests_that_come_together_share_a_greenlet_and_nothing_else(gev
     assert max(switches) - min(switches) < 40
 
 
+WAITED = """
+    import gevent, greenlet
+
+    switches = 0
+
+    def trace(*_):
+        global switches
+        switches += 1
+
+    greenlet.settrace(trace)
+
+    def app(environ, start_response):
+        began = switches
+        gevent.sleep(0)
+        start_response("200 OK", [("Content-Length", "20")])
+        return [f"{began} {switches}".ljust(20).encode()]
+"""
+
+
+def test_a_greenlet_that_has_waited_takes_no_further_request(gevent):
+    """It would keep the hub from all that only a turn does: the next one begins there."""
+    server = gevent(WAITED, "--worker-connections", "1")
+    (worker,) = server.worker_pids()
+    with server.connect() as first, server.connect() as second:
+        for _ in range(20):  # A busy machine may need longer than a turn lasts.
+            os.kill(worker, signal.SIGSTOP)
+            for client in (first, second):
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            os.kill(worker, signal.SIGCONT)
+            times = sorted(read_counts(client) for client in (first, second))
+            (_, ended), (began, _) = times
+            # From its greenlet to the hub, and to one for the next.
+            assert began - ended >= 2
+
+
+def read_counts(client):
+    answer = b""
+    while not (head := answer.partition(b"\r\n\r\n"))[2][19:]:
+        answer += client.recv(1000)
+    return [int(count) for count in head[2].split()]
+
+
 def test_a_timeout_left_behind_does_not_hit_the_request_that_follows_at_once(gevent):
     answers_of_a_few_turns(gevent(TOGETHER), ["/leave", "/nap?0.4"] * 10)
 
