@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from itertools import pairwise
 
 import pytest
 from harness import embedded, read_all, run, wait_until
@@ -613,7 +614,7 @@ CROWD = """
         while time.monotonic() < start + busy:
             pass
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return [f"{start} {start + busy} {len(ticks)}".encode()]
+        return [f"{start} {time.monotonic()} {len(ticks)}".encode()]
 """
 
 
@@ -625,12 +626,15 @@ def test_requests_that_come_together_leave_the_hub_to_others_in_between(gevent, 
     with ExitStack() as stack:
         first = stack.enter_context(begin(server, "/?0.5"))
         crowd = [stack.enter_context(begin(server, f"/?{busy}")) for _ in range(100)]
-        answered(first)
-        ticks = [int(answered(one)[1].split()[2]) for one in crowd]
+        start, end, _ = map(float, answered(first)[1].split())
+        answers = [answered(one)[1].split() for one in crowd]
     # The background greenlet had its turn after each of the long ones, and after a few of
     # the short ones; or nearly.
-    assert len(set(ticks)) > turns
-    assert server.log.count("kept all others waiting") == 0
+    assert len({ticks for _, _, ticks in answers}) > turns
+    # A worker that is ready to run, and that a busy machine does not let run, does keep the hub.
+    ends = sorted([start, end, *(float(end) for _, end, _ in answers)])
+    longest = max(later - earlier for earlier, later in pairwise(ends))
+    assert server.log.count("kept all others waiting") == 0 or longest > 1
 
 
 def test_a_stop_waits_for_requests_in_flight(gevent):
