@@ -548,6 +548,34 @@ def test_what_cannot_be_interrupted_costs_its_worker(gevent):
     assert server.get()[0] == 200
 
 
+IN_C = """
+    import itertools, time
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        seconds = float(environ["QUERY_STRING"])
+        if environ["PATH_INFO"] == "/patient":
+            time.sleep(seconds)
+            return [b"waited"]
+        # The only piece is made at that time, and Python runs no bytecode until then.
+        until = time.monotonic() + seconds
+        late = itertools.dropwhile(until.__gt__, iter(time.monotonic, None))
+        return map(b"%f".__mod__, itertools.islice(late, 1))
+"""
+
+
+def test_a_hub_that_turns_again_when_it_is_asked_costs_nobody(gevent):
+    server = gevent(IN_C, "--timeout", "1")
+    (worker,) = server.worker_pids()
+    with begin(server, "/patient?10") as patient:
+        # It is asked between one second and one and a half, for half a second.
+        while server.log.count("request=none: has kept all others waiting") == 0:
+            assert server.get("/?1.5")[0] == 200
+        assert server.log.count(" is stuck: ") == 0
+        assert answered(patient) == (200, b"waited")
+    assert server.worker_pids() == [worker]
+
+
 # ---- the life of a worker
 
 
