@@ -414,6 +414,7 @@ BESIDE = """
         connection = environ.get("gunicorn.socket")
         if path == "/taken":
             connection.sendall(b"raw")
+            environ["serve.extend_timeout"](0.5)
             slow(type(connection), environ["QUERY_STRING"])
             return []
         start_response("200 OK", [])
@@ -456,7 +457,7 @@ def test_an_error_is_told_whole_though_the_time_ends_meanwhile(serve):
 @pytest.mark.every_class("sync", "async")
 @pytest.mark.parametrize("name", ["taken", "over"])
 def test_a_connection_that_was_taken_is_ended_though_the_time_ends_meanwhile(serve, name):
-    server = serve(BESIDE, "--request-timeout", "0.5")
+    server = serve(BESIDE)
     with server.connect() as connection:
         connection.sendall(
             f"GET /taken?{name} HTTP/1.1\r\nHost: a\r\n"
@@ -464,7 +465,7 @@ def test_a_connection_that_was_taken_is_ended_though_the_time_ends_meanwhile(ser
         )
         assert read_all(connection) == b"raw"
     server.out.wait("begun")
-    server.log.wait(r"client=\S+ age=.*: over its time \(request_timeout\), ended")
+    server.log.wait(r"client=\S+ age=.*: over its time \(serve\.extend_timeout\), ended")
     assert server.get("/")[0] == 200
     assert server.log.count(" error: ") == 1, "nobody has failed"
 
