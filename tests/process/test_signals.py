@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -153,16 +154,37 @@ def test_a_quick_stop_leaves_time_for_exit_handlers(serve):
     assert server.log.count(r" (error|warning): ") == 0
 
 
-def test_a_second_int_does_not_wait_for_them(serve):
-    server = serve(GATED, *UNHURRIED).gate()
-    with server.connect() as client:
-        client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
-        server.out.wait(r"began")
-        server.signal(signal.SIGINT)
-        server.log.wait("SIGINT.*: stopping at once")
-        assert server.stop(signal.SIGINT) == 0
+ENDLESS = """
+    import atexit, time
+
+    atexit.register(time.sleep, 600)
+
+    def app(environ, start_response): ...
+"""
+
+
+def test_an_exit_handler_has_five_seconds_at_a_quick_stop(serve):
+    server = serve(ENDLESS)
+    assert server.stop(signal.SIGINT) == 0
+    assert round(seconds_until_killed(server)) in range(5, 10)
+
+
+def test_a_second_int_leaves_it_one(serve):
+    server = serve(ENDLESS)
+    server.signal(signal.SIGINT)
+    server.log.wait("SIGINT.*: stopping at once")
+    assert server.stop(signal.SIGINT) == 0
     server.log.wait("SIGINT.*: once more, whatever does not end is killed")
-    server.log.wait("killed by the master, not gone in time after SIGQUIT")
+    assert round(seconds_until_killed(server)) in range(1, 5)
+
+
+def seconds_until_killed(server):
+    """After the first INT; by the log, which is the master's own clock."""
+    first, killed = (
+        datetime.fromisoformat(server.log.wait(rf"^(\S+ \S+) .*{what}")[1] + "000")
+        for what in ("SIGINT.*: stopping at once", "killed by the master, not gone in time after")
+    )
+    return (killed - first).total_seconds()
 
 
 def test_ctrl_c_reaches_all_processes_and_is_no_mishap(serve):

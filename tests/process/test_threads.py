@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import read_all, wait_until
+from harness import wait_until
 
 THREADS = ("-k", "threads", "--threads")
 
@@ -152,26 +152,6 @@ def test_signal_handlers_run_on_the_main_thread(serve):
     for pid in server.worker_pids():
         os.kill(pid, signal.SIGALRM)
     server.out.wait("handled by MainThread")
-
-
-def test_a_connection_that_was_taken_over_has_no_time_limit(serve):
-    server = serve(
-        """
-        import time
-
-        def app(environ, start_response):
-            connection = environ["werkzeug.socket"]
-            connection.sendall(b"taken")
-            time.sleep(2.5)
-            connection.sendall(b" still")
-            return []
-        """,
-        *(*THREADS, 4, "--request-timeout", "0.5"),
-    )
-    with server.connect() as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-        assert read_all(client) == b"taken still"
-    assert server.log.count("over its time") == 0
 
 
 def test_chain_under_load(serve):

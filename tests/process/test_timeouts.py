@@ -378,6 +378,98 @@ def test_only_the_request_that_is_late_is_told(serve):
     assert "the application raised" not in server.log.text()
 
 
+#: Where the server has Python run code of its own, this is what that takes long in.
+BESIDE = """
+    import socket, sys, time
+
+    class Slow:
+        '''The first time.'''
+
+        begun = False
+
+        def wait(self):
+            if not Slow.begun:
+                Slow.begun = True
+                print("begun", flush=True)
+                for _ in range(60000):  # A thread hears of it in between.
+                    time.sleep(0.01)
+
+        def find_spec(self, name, path=None, target=None):
+            if name == "socket":
+                self.wait()
+
+        def get_source(self, name):
+            self.wait()
+
+    broken = {"__loader__": Slow(), "__name__": "broken"}
+    exec(compile("def broken(): raise ValueError('the reason')", "broken.py", "exec"), broken)
+
+    def app(environ, start_response):
+        path = environ["PATH_INFO"]
+        if path == "/broken":
+            broken["broken"]()
+        if path == "/import":
+            del sys.modules["socket"]
+            sys.meta_path.insert(0, Slow())
+        connection = environ.get("gunicorn.socket")
+        if path == "/taken":
+            connection.sendall(b"raw")
+            environ["serve.extend_timeout"](0.5)
+            slow(type(connection), environ["QUERY_STRING"])
+            return []
+        start_response("200 OK", [])
+        return [repr(connection).encode()]
+
+    def slow(klass, name):
+        own = getattr(klass, name)
+
+        def method(self):
+            Slow().wait()
+            return own.fget(self) if isinstance(own, property) else own(self)
+
+        setattr(klass, name, property(method) if isinstance(own, property) else method)
+"""
+
+
+@pytest.mark.every_class("sync", "threads", "async")
+def test_a_request_whose_time_ends_before_the_application_is_called_is_late(serve):
+    server = serve(BESIDE, "--request-timeout", "0.5")
+    server.get("/import")
+    # Offered as a socket, for which the server imports the module.
+    upgrade = {"Connection": "Upgrade", "Upgrade": "raw"}
+    assert server.get("/early", headers=upgrade)[0] == 504
+    server.out.wait("begun")
+    server.log.wait(r'request="GET /early" .*: over its time \(request_timeout\), ended')
+    assert server.get("/later", headers=upgrade)[::2] == (200, b"<serve connection to take>")
+    assert server.log.count(r" (warning|error): ") == 1, "nobody has failed"
+
+
+@pytest.mark.every_class("sync", "threads", "async")
+def test_an_error_is_told_whole_though_the_time_ends_meanwhile(serve):
+    server = serve(BESIDE, "--request-timeout", "0.5")
+    assert server.get("/broken")[0] == 504
+    server.out.wait("begun")
+    server.log.wait(r"the application raised")
+    server.log.wait(r'File "broken.py", line 1, in broken')
+    server.log.wait("^ValueError: the reason")
+
+
+@pytest.mark.every_class("sync", "async")
+@pytest.mark.parametrize("name", ["taken", "over"])
+def test_a_connection_that_was_taken_is_ended_though_the_time_ends_meanwhile(serve, name):
+    server = serve(BESIDE)
+    with server.connect() as connection:
+        connection.sendall(
+            f"GET /taken?{name} HTTP/1.1\r\nHost: a\r\n"
+            "Connection: Upgrade\r\nUpgrade: raw\r\n\r\n".encode()
+        )
+        assert read_all(connection) == b"raw"
+    server.out.wait("begun")
+    server.log.wait(r"client=\S+ age=.*: over its time \(serve\.extend_timeout\), ended")
+    assert server.get("/")[0] == 200
+    assert server.log.count(" error: ") == 1, "nobody has failed"
+
+
 @embedded
 def test_the_module_of_the_application_comes_first(serve):
     app = """

@@ -132,6 +132,27 @@ def test_a_connection_that_is_not_used_stays_the_servers(serve):
     assert server.get("/has")[2] == b"None"
 
 
+@pytest.mark.every_class("threads", "async")
+def test_a_connection_that_was_taken_over_has_no_time_limit(serve):
+    server = serve(
+        """
+        import time
+
+        def app(environ, start_response):
+            connection = environ["werkzeug.socket"]
+            connection.sendall(b"taken")
+            time.sleep(2.5)
+            connection.sendall(b" still")
+            return []
+        """,
+        *("--request-timeout", "0.5"),
+    )
+    with server.connect() as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        assert read_all(client) == b"taken still"
+    assert server.log.count("over its time") == 0
+
+
 @each_class
 def test_only_a_sync_worker_warns(serve):
     server = serve(RAW)

@@ -12,9 +12,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyCFunction, PyDict, PyModule};
 use serve_net::{Exchange, Shared};
 
-use crate::app::built_in;
+use crate::built_in;
 use crate::drive::Host;
 use crate::farewell::{Farewell, Voice};
+use crate::timeout;
 
 /// Said once by each worker.
 const REFUSED: &str = "a request for another protocol, as WebSockets are, has no \
@@ -67,19 +68,19 @@ impl<'py> Detachable<'py> {
 
     /// Whether the application has taken it.
     pub(crate) fn is_taken(&self) -> bool {
-        let taken = self.0.getattr(intern!(self.0.py(), "taken"));
+        let name = intern!(self.0.py(), "taken");
+        let taken = timeout::twice(|| self.0.getattr(name));
         taken.and_then(|taken| taken.is_truthy()).unwrap_or(false)
     }
 
     /// The request has ended, and with it the connection if it was taken.
     pub(crate) fn over(&self) -> PyResult<()> {
-        self.0.call_method0(intern!(self.0.py(), "over")).map(drop)
+        let name = intern!(self.0.py(), "over");
+        timeout::twice(|| self.0.call_method0(name)).map(drop)
     }
 }
 
+/// Its error stays as it is: it may be how the request was ended.
 fn module(py: Python<'_>) -> PyResult<Py<PyModule>> {
-    let module = built_in(py, "_socket");
-    module
-        .map(Bound::unbind)
-        .map_err(|refusal| pyo3::exceptions::PyRuntimeError::new_err(refusal.message))
+    built_in::load(py, "_socket").map(Bound::unbind)
 }

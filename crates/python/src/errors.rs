@@ -2,9 +2,12 @@
 
 use pyo3::prelude::*;
 
+use crate::timeout;
+
 /// The traceback as Python prints it, without a final newline.
 pub(crate) fn trace(py: Python<'_>, error: &PyErr) -> String {
-    let formatted = py.import("traceback").and_then(|module| {
+    let formatted = timeout::twice(|| {
+        let module = py.import("traceback")?;
         // Before Python 3.12 the value may not know its traceback.
         let parts = (error.get_type(py), error.value(py), error.traceback(py));
         let lines = module.getattr("format_exception")?.call1(parts)?;

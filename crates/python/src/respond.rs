@@ -199,14 +199,18 @@ impl Bridge {
         match self.prepare(py, kit, exchange) {
             Ok(Some(call)) => self.call(&call),
             Ok(None) => self.reactor.lock().fail(exchange.id, 500, ""),
-            Err(error) => self.refuse(exchange, &error),
+            Err(error) => self.refuse(py, exchange, &error),
         }
         kit.rest(py);
     }
 
+    /// The application cannot be called, or need not be any more.
     #[cold]
     #[inline(never)]
-    fn refuse(&self, exchange: &Exchange, error: &PyErr) {
+    fn refuse(&self, py: Python<'_>, exchange: &Exchange, error: &PyErr) {
+        if self.host.has_ended(py, exchange.id, error) {
+            return self.reactor.lock().fail(exchange.id, 504, "");
+        }
         log::error!("client={}: cannot call the application: {error}", exchange.peer);
         let mut reactor = self.reactor.lock();
         reactor.fail(exchange.id, 500, "the server failed; its log says why");

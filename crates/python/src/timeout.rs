@@ -22,6 +22,12 @@ pub(crate) fn exception(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     module::request_timeout(py)
 }
 
+/// Does something of the server's own, and does it again if that fails: it may be
+/// hit by the exception, which is raised once and wherever the thread is.
+pub(crate) fn twice<T>(act: impl Fn() -> PyResult<T>) -> PyResult<T> {
+    act().or_else(|_| act())
+}
+
 /// What an environ has for it.
 pub(crate) fn environ(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<Bound<'_, PyDict>> {
     let extend = PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {

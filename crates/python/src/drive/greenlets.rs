@@ -121,11 +121,9 @@ pub(super) fn run(py: Python<'_>, mut reactor: Reactor, worker: Worker<'_>) -> R
 struct State {
     /// What the next call of [`Loop::serve`] is for.
     next: Option<Exchange>,
-    /// Until when the greenlet that has it may take more.
+    /// Until when a greenlet may take more by itself; `None` while the hub begins no
+    /// requests: only at the end of a turn is everything looked at.
     until: Option<Instant>,
-    /// How often the hub has switched to a greenlet for a request, and been switched
-    /// back to.
-    switches: u64,
     kits: Vec<Kit>,
     /// When the timer is due.
     armed: Option<Instant>,
@@ -177,10 +175,7 @@ impl Loop {
     /// In a request's greenlet: runs that request to its end; then those that are
     /// complete, as long as it needs no hub for that.
     fn serve(&self, py: Python<'_>, greenlet: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (mut kit, switches) = {
-            let mut state = self.state();
-            (state.kits.pop().unwrap_or_default(), state.switches)
-        };
+        let mut kit = self.state().kits.pop().unwrap_or_default();
         let known = owners(py, greenlet.as_unbound());
         let mut served = Ok(());
         let mut given = self.state().next.take();
@@ -190,7 +185,7 @@ impl Loop {
             if served.is_err() || owners(py, greenlet.as_unbound()) != known {
                 break;
             }
-            given = self.next(switches);
+            given = self.next();
         }
         let turning = {
             let mut state = self.state();
@@ -267,27 +262,24 @@ impl Loop {
     /// Begins the requests that are complete.
     fn begin_all(&self, py: Python<'_>) {
         let until = Instant::now() + SHARE;
+        self.state().until = Some(until);
         // Bound apart: a lock taken in the `while let` would be held over the switch.
         let next = || self.reactor.lock().next();
         while let Some(exchange) = next() {
-            self.begin(py, exchange, until);
+            self.begin(py, exchange);
             if Instant::now() >= until {
                 self.state().cut = true;
                 break;
             }
         }
+        self.state().until = None;
     }
 
     /// Runs a request in a greenlet until it waits.
-    fn begin(&self, py: Python<'_>, exchange: Exchange, until: Instant) {
+    fn begin(&self, py: Python<'_>, exchange: Exchange) {
         let id = exchange.id;
-        {
-            let mut state = self.state();
-            (state.next, state.until) = (Some(exchange), Some(until));
-            state.switches += 1;
-        }
+        self.state().next = Some(exchange);
         let begun = self.hub().begin.call0(py);
-        self.state().switches += 1;
         if let Err(error) = &begun {
             log::error!("cannot run a request in a greenlet: {error}");
         }
@@ -297,14 +289,10 @@ impl Loop {
         }
     }
 
-    /// What a greenlet that is through with a request can do next in the hub's place,
-    /// if it has not switched since.
+    /// What a greenlet that is through with a request can do next in the hub's place.
     #[inline(never)]
-    fn next(&self, switches: u64) -> Option<Exchange> {
-        let until = {
-            let state = self.state();
-            state.until.filter(|_| state.switches == switches)?
-        };
+    fn next(&self) -> Option<Exchange> {
+        let until = self.state().until?;
         let mut reactor = self.reactor.lock();
         if reactor.now() < until { reactor.next() } else { None }
     }

@@ -43,6 +43,12 @@ struct Turns {
     late: LateSends,
 }
 
+impl Turns {
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
 /// The thread's side.
 struct Watcher {
     turns: Arc<Turns>,
@@ -114,12 +120,12 @@ impl Watcher {
         let mut look = since;
         while !self.turns.dismissed.load(Ordering::Relaxed) {
             if look <= Instant::now() {
-                let count = self.turns.count.load(Ordering::Relaxed);
+                let count = self.turns.count();
                 if count != seen {
                     (seen, since, noticed) = (count, Instant::now(), false);
                     self.reactor.wake();
                 } else if since.elapsed() >= self.period {
-                    noticed |= self.examine(since, noticed);
+                    noticed |= self.examine(seen, since, noticed);
                 }
                 look = Instant::now() + self.period;
             }
@@ -144,8 +150,9 @@ impl Watcher {
         }
     }
 
-    /// The hub has not turned since then; whether the log has heard of it now.
-    fn examine(&self, since: Instant, noticed: bool) -> bool {
+    /// The hub has not turned since then, when its turns were so many; whether the log
+    /// has heard of it now.
+    fn examine(&self, seen: u64, since: Instant, noticed: bool) -> bool {
         let late = self.flights.expire_due();
         let stuck = self.is_stuck(since);
         let notice = !noticed && late.is_empty() && since.elapsed() >= NOTICE;
@@ -170,7 +177,8 @@ impl Watcher {
             ),
             _ => {}
         }
-        if stuck && !matches!(found, Some(Found::Ended(_))) {
+        // It may have gone on just when it was asked.
+        if stuck && self.turns.count() == seen && !matches!(found, Some(Found::Ended(_))) {
             let count = self.flights.abandon();
             if count > 0 {
                 log::error!("{worker} is stuck: {count} requests are answered 504\n{stacks}");

@@ -45,6 +45,17 @@ impl Host for Flights {
         }
     }
 
+    /// It lasts for as long as both sides want it to.
+    fn detached(&self, id: ExchangeId) {
+        let mut state = self.state();
+        let State { flights, deadlines, .. } = &mut *state;
+        if let Some((number, flight)) = flights.iter_mut().find(|(_, it)| it.exchange == id)
+            && let Some(at) = flight.deadline.take()
+        {
+            deadlines.remove(&(at, *number));
+        }
+    }
+
     /// For the request whose greenlet calls.
     fn extend(&self, more: Duration) {
         let more = more.min(LONGEST);
