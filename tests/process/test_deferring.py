@@ -28,10 +28,14 @@ APP = """
                         info = it.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, 200)
                         return struct.unpack_from("I", info, 156)[0]
 
+    ran = set()
+
     def app(environ, start_response):
         path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
-        if path == "/slow":
-            print("sent", sent(int(query)), flush=True)
+        if path == "/quick":
+            ran.add(environ["REMOTE_PORT"])
+        elif path == "/slow":
+            print("after" if query in ran else "before", "sent", sent(int(query)), flush=True)
             while not os.path.exists(f"go{query}"):
                 pass  # It computes: nobody else has the thread.
         began = time.perf_counter()
@@ -76,13 +80,17 @@ def was_held_back(server):
         os.kill(worker, signal.SIGSTOP)
         wait_until(lambda: has_stopped(worker), "all threads of the worker to stop")
         port = quick.getsockname()[1]
-        quick.sendall(request("/"))
+        quick.sendall(request("/quick"))
         slow.sendall(request(f"/slow?{port}"))
         os.kill(worker, signal.SIGCONT)
-        assert read_all(quick).endswith(b"done"), "while the other one still runs"
+        order, sent = server.out.wait(r"^(after|before) sent (\w+)", since=seen).groups()
+        if order == "after":
+            assert read_all(quick).endswith(b"done"), "while the other one still runs"
         server.write(f"go{port}", "")
         assert read_all(slow).endswith(b"done")
-    return server.out.wait(r"^sent (\w+)", since=seen)[1] == "1"
+        if order == "before":  # It was stopped in a turn, which then went on with the slow one.
+            assert read_all(quick).endswith(b"done")
+    return (order, sent) == ("after", "1")
 
 
 def has_stopped(pid):
