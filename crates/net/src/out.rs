@@ -54,23 +54,25 @@ impl Out {
     /// Copies what the kernel did not take of `parts` (its first `skip` bytes
     /// are written already).
     pub(crate) fn keep(&mut self, parts: &[&[u8]], mut skip: usize) {
-        for part in parts {
-            let rest = part.get(skip..).unwrap_or_default();
-            skip = skip.saturating_sub(part.len());
-            self.push(rest);
-        }
-    }
-
-    fn push(&mut self, part: &[u8]) {
-        if part.is_empty() {
+        let total = parts.iter().map(|part| part.len()).sum::<usize>().saturating_sub(skip);
+        if total == 0 {
             return;
         }
-        self.memory += part.len();
-        match self.queue.back_mut() {
-            Some(Piece::Memory { bytes, .. }) if bytes.len() < PIECE => {
-                bytes.extend_from_slice(part);
+        self.memory += total;
+        let mut add = |bytes: &mut Vec<u8>| {
+            bytes.reserve(total);
+            for part in parts {
+                bytes.extend_from_slice(part.get(skip..).unwrap_or_default());
+                skip = skip.saturating_sub(part.len());
             }
-            _ => self.queue.push_back(Piece::Memory { bytes: part.to_vec(), done: 0 }),
+        };
+        match self.queue.back_mut() {
+            Some(Piece::Memory { bytes, .. }) if bytes.len() < PIECE => add(bytes),
+            _ => {
+                let mut bytes = Vec::new();
+                add(&mut bytes);
+                self.queue.push_back(Piece::Memory { bytes, done: 0 });
+            }
         }
     }
 
