@@ -815,9 +815,9 @@ def test_without_gevent_async_means_threads(serve, bare):
             start_response("200 OK", [])
             return [threading.current_thread().name.encode()]
     """
-    with serve(app, "-k", "async", env={"VIRTUAL_ENV": str(bare)}) as server:
-        assert server.get()[2] == b"serve-1"
-        assert server.log.count("class=async runs with up to 256 threads") == 1
+    server = serve(app, "-k", "async", env={"VIRTUAL_ENV": str(bare)})
+    assert server.get()[2] == b"serve-1"
+    assert server.log.count("class=async runs with up to 256 threads") == 1
 
 
 def test_threads_of_the_application_meet_its_greenlets(gevent):
