@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import ssl
@@ -370,10 +371,10 @@ def test_a_handshake_has_to_end_in_time(serve, options, authority):
     assert server.log.count(r" (warning|error): ") == 0
 
 
-def hello(authority):
+def hello(authority, *version):
     """The first bytes of a handshake."""
     outgoing = ssl.MemoryBIO()
-    tls = authority.trust().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    tls = authority.trust(*version).wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
     return outgoing.read()
@@ -402,7 +403,21 @@ def test_noise_harms_nobody(serve, options, authority, client):
                 read_all(connection)
     assert ask(kept)[0] == 200
     assert server.worker_pids() == workers
-    assert server.log.count(r"panic| error: ") == 0
+    assert server.log.count(r"panic|\] error: ") == 0
+
+
+def test_a_client_that_cannot_check_our_signature_is_told_from_others(serve, options, authority):
+    server = serve(SEES, *options)
+    whole = hello(authority, ssl.TLSVersion.TLSv1_2)
+    # The extension (RFC 5246, section 7.4.1.4.1): its number, two lengths, a list.
+    there = re.search(rb"\x00\x0d\x00(.)\x00(.)\x04\x03", whole, re.DOTALL)
+    start, size = there.end(2), there[2][0]
+    assert there[1][0] == size + 2
+    ed25519 = b"\x08\x07"
+    with server.connect() as connection:
+        connection.sendall(whole[:start] + ed25519 * (size // 2) + whole[start + size :])
+        read_all(connection)
+    server.log.wait(r" info: client=.* TLS handshake failed: incompatible signing key")
 
 
 def test_noise_after_the_handshake_ends_that_connection_only(serve, options, client):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import sys
+import time
 
 from routes import Body, app, as_json, query, route
 
@@ -463,13 +464,14 @@ def fifo(environ, start_response):
 
 @route
 def endless(environ, start_response):
-    """A piece, a wait for the fifo, and pieces without end."""
+    """A piece, a wait for the fifo, and pieces without end, too slow to be sent together."""
 
     def pieces():
         yield b"first"
         with open(query(environ), "rb") as file:
             file.read()
         while True:
+            time.sleep(0.001)
             yield b"more"
 
     started(start_response)

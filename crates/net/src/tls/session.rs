@@ -169,6 +169,9 @@ impl Session {
         self.stage = Stage::Over;
         Shake::Failed(match error {
             Error::AlertReceived(alert) => format!("the client refuses: {alert:?}"),
+            // Such as a client none of whose algorithms suits the key: rustls
+            // calls it unexpected, which the log should not.
+            Error::General(reason) => reason,
             error => error.to_string(),
         })
     }
