@@ -1,6 +1,7 @@
 """Answers that wait for others, and pieces of a stream that wait for the next ones, so that their
 clients are woken less often."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -93,6 +94,34 @@ def was_held_back(server):
     return (order, sent) == ("after", "1")
 
 
+@pytest.mark.parametrize("klass", CLASSES)
+def test_the_end_of_a_connection_leaves_with_its_last_answer(serve, klass):
+    """That of those that wait for each other, and of the last one, for which nobody waits."""
+    server = serve(APP, *klass)
+    connection = server.http()
+    for _ in range(100):
+        connection.request("GET", "/")
+        connection.getresponse().read()
+    connection.close()
+    [worker] = server.worker_pids()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(4)]
+        for client in clients:
+            client.sendall(request("/").replace(b"close", b"keep-alive"))
+            assert client.recv(1000).endswith(b"done")
+        os.kill(worker, signal.SIGSTOP)
+        wait_until(lambda: has_stopped(worker), "all threads of the worker to stop")
+        for client in clients:
+            client.sendall(request("/"))
+        for client in clients:
+            wait_until(lambda: segments(client, UNACKED) == 0, "the kernel to take the request")  # noqa: B023
+        before = [segments(client, CAME) for client in clients]
+        os.kill(worker, signal.SIGCONT)
+        assert all(read_all(client).endswith(b"done") for client in clients)
+        came = [segments(client, CAME) - had for client, had in zip(clients, before, strict=True)]
+    assert came == [1, 1, 1, 1]
+
+
 def has_stopped(pid):
     """Not only its main thread, which would be enough for what is not sent meanwhile."""
     return all(
@@ -122,11 +151,14 @@ STREAM = """
 """
 
 
-def segments(client):
-    """How many with data have come (tcp(7))."""
-    return struct.unpack_from(
-        "I", client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 200), 152
-    )[0]
+#: Where in TCP_INFO the kernel counts (tcp(7)): segments not acknowledged yet, segments that have
+#: come, and those of them with data.
+UNACKED, CAME, CAME_WITH_DATA = 24, 140, 152
+
+
+def segments(client, which=CAME_WITH_DATA):
+    info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 200)
+    return struct.unpack_from("I", info, which)[0]
 
 
 @pytest.mark.parametrize("klass", CLASSES)

@@ -20,7 +20,7 @@ use crate::body::Spool;
 use crate::core::{Core, Drain, Pending, SHARE};
 use crate::gateway::{Exchange, ExchangeId, Peer};
 use crate::out::{Flushed, Out};
-use crate::stream::{Moved, Stream};
+use crate::stream::{Moved, Stream, Then};
 use crate::timer::{Deadline, Timer};
 
 mod moving;
@@ -259,7 +259,7 @@ impl Conn {
         if self.is_parting() {
             return self.close(core);
         }
-        match self.out.flush(&mut self.stream) {
+        match self.out.flush(&mut self.stream, Then::More) {
             Ok(Flushed::Blocked { progress: false }) => {
                 log::info!("client={} cut: it took nothing of its response in time", self.peer);
                 self.stream.reset_on_close();

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 
 use crate::core::SHARE;
-use crate::stream::{Moved, Stream};
+use crate::stream::{Moved, Stream, Then};
 
 /// How many pieces go into one writev(2).
 const BATCH: usize = 16;
@@ -83,12 +83,12 @@ impl Out {
     }
 
     /// Writes until everything is gone, the socket is full, or [`SHARE`] has been
-    /// written.
+    /// written; `then`: what follows all of it.
     ///
     /// # Errors
     /// When a file cannot be read, or is shorter than was promised; the
     /// response cannot be completed then.
-    pub(crate) fn flush(&mut self, stream: &mut Stream) -> io::Result<Flushed> {
+    pub(crate) fn flush(&mut self, stream: &mut Stream, then: Then) -> io::Result<Flushed> {
         let mut share = SHARE;
         while let Some(front) = self.queue.front_mut() {
             if share == 0 {
@@ -102,7 +102,7 @@ impl Out {
                     }
                     moved
                 }
-                Piece::Memory { .. } => Self::write_memory(&self.queue, stream),
+                Piece::Memory { .. } => Self::write_memory(&self.queue, stream, then),
             };
             match moved {
                 Moved::Bytes(n) => {
@@ -116,7 +116,7 @@ impl Out {
         Ok(Flushed::All)
     }
 
-    fn write_memory(queue: &VecDeque<Piece>, stream: &mut Stream) -> Moved {
+    fn write_memory(queue: &VecDeque<Piece>, stream: &mut Stream, then: Then) -> Moved {
         let mut parts = [IoSlice::new(&[]); BATCH];
         let mut used = 0;
         for piece in queue.iter().take(BATCH) {
@@ -124,7 +124,8 @@ impl Out {
             parts[used] = IoSlice::new(&bytes[*done..]);
             used += 1;
         }
-        stream.write(&parts[..used])
+        let then = if used == queue.len() { then } else { Then::More };
+        stream.write(&parts[..used], then)
     }
 
     fn advance(&mut self, mut n: usize) {
@@ -179,7 +180,7 @@ mod tests {
         assert_eq!(out.memory(), 3 + 300_000 + 5 + 4);
         let mut got = Vec::new();
         let mut buffer = vec![0; 50_000];
-        while out.flush(&mut stream).expect("flush") != Flushed::All {
+        while out.flush(&mut stream, Then::More).expect("flush") != Flushed::All {
             let n = theirs.read(&mut buffer).expect("read");
             got.extend_from_slice(&buffer[..n]);
         }
@@ -201,7 +202,7 @@ mod tests {
             while out.memory() < 300_000 {
                 out.keep(&[&buffer], 0);
             }
-            out.flush(&mut stream).expect("flush");
+            out.flush(&mut stream, Then::More).expect("flush");
             theirs.read_exact(&mut buffer).expect("read");
         }
         let held = |piece: &Piece| match piece {
@@ -225,7 +226,7 @@ mod tests {
         file.set_len(2 * SHARE as u64).expect("length");
         let mut out = Out::default();
         out.push_file(file, 0, 2 * SHARE as u64);
-        assert_eq!(out.flush(&mut stream).expect("flush"), Flushed::More);
+        assert_eq!(out.flush(&mut stream, Then::More).expect("flush"), Flushed::More);
         let mut buffer = vec![0; SHARE];
         theirs.read_exact(&mut buffer).expect("its share is there");
         theirs.set_nonblocking(true).expect("non-blocking");
@@ -238,6 +239,6 @@ mod tests {
         let mut stream = Stream::new(OwnedFd::from(ours));
         let mut out = Out::default();
         out.push_file(tempfile::tempfile().expect("file"), 0, 10);
-        assert!(out.flush(&mut stream).is_err());
+        assert!(out.flush(&mut stream, Then::More).is_err());
     }
 }

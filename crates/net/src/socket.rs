@@ -5,9 +5,9 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use nix::libc;
 use nix::sys::sendfile::sendfile64;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
-use nix::sys::uio::writev;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, sendmsg, shutdown};
 use socket2::SockRef;
 
 use crate::info;
@@ -15,6 +15,15 @@ use crate::info;
 /// Non-blocking; closed when dropped.
 #[derive(Debug)]
 pub(crate) struct Socket(OwnedFd);
+
+/// What follows a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Perhaps more, perhaps nothing for a long time.
+    More,
+    /// The end, at once: it may leave together with this.
+    End,
+}
 
 /// What one read or write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +47,15 @@ impl Socket {
         moved(|| recv(self.0.as_raw_fd(), buffer, MsgFlags::empty()))
     }
 
-    pub(crate) fn write(&self, parts: &[IoSlice<'_>]) -> Moved {
+    pub(crate) fn write(&self, parts: &[IoSlice<'_>], then: Then) -> Moved {
+        let flags = match then {
+            Then::More => MsgFlags::MSG_NOSIGNAL,
+            // One packet in place of two.
+            Then::End => MsgFlags::MSG_NOSIGNAL | MsgFlags::from_bits_retain(libc::MSG_MORE),
+        };
         match parts {
-            [part] => moved(|| send(self.0.as_raw_fd(), part, MsgFlags::MSG_NOSIGNAL)),
-            parts => moved(|| writev(&self.0, parts)),
+            [part] => moved(|| send(self.0.as_raw_fd(), part, flags)),
+            parts => moved(|| sendmsg::<()>(self.0.as_raw_fd(), parts, &[], flags, None)),
         }
     }
 

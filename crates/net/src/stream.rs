@@ -6,8 +6,8 @@ use std::io::{self, IoSlice};
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
-pub(crate) use crate::socket::Moved;
 use crate::socket::Socket;
+pub(crate) use crate::socket::{Moved, Then};
 pub(crate) use crate::tls::Shake;
 use crate::tls::{Session, Tls};
 
@@ -74,9 +74,10 @@ impl Stream {
 
     /// Tells how many bytes have left. If these are not all, the next write has
     /// to begin with the others.
-    pub(crate) fn write(&mut self, parts: &[IoSlice<'_>]) -> Moved {
+    pub(crate) fn write(&mut self, parts: &[IoSlice<'_>], then: Then) -> Moved {
         match &mut self.session {
-            None => self.socket.write(parts),
+            None => self.socket.write(parts, then),
+            // Its farewell comes in between.
             Some(session) => session.write(&self.socket, parts),
         }
     }

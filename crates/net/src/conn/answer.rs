@@ -14,7 +14,7 @@ use crate::body::Spool;
 use crate::core::Core;
 use crate::gateway::Sent;
 use crate::out::Flushed;
-use crate::stream::Moved;
+use crate::stream::{Moved, Then};
 use crate::timer::Timer;
 
 /// The largest piece of a body, in bytes, that is copied behind its head.
@@ -31,6 +31,8 @@ enum When {
     WithNext,
     /// Together with other answers.
     WithOthers,
+    /// Together with the end of the connection.
+    WithEnd,
 }
 
 impl Conn {
@@ -45,14 +47,29 @@ impl Conn {
         size: Size,
         first: &[u8],
     ) -> Result<Sent, serve_http::Error> {
+        self.begin_then(core, response, size, first, Then::More)
+    }
+
+    fn begin_then(
+        &mut self,
+        core: &mut Core,
+        response: &Response,
+        size: Size,
+        first: &[u8],
+        then: Then,
+    ) -> Result<Sent, serve_http::Error> {
         self.sent = Some(core.now);
         let is_whole = size == Size::Known(first.len() as u64)
             || response.content_length() == Some(first.len() as u64);
         let waits = is_whole && core.deferred.holds_answer(self.record.runs_since(), core.now);
-        let when = if waits { When::WithOthers } else { When::Now };
         let mut head = std::mem::take(&mut core.outbox);
         head.clear();
         let begun = self.start(core, response, size, &mut head).and_then(|()| {
+            let when = match then {
+                _ if waits => When::WithOthers,
+                Then::End if self.is_last() => When::WithEnd,
+                _ => When::Now,
+            };
             let wire = self.http.send_data(first.len() as u64, &mut head)?;
             self.put_piece(core, &mut head, taken(first, wire.take), wire.suffix, when);
             Ok(self.room(core))
@@ -71,7 +88,7 @@ impl Conn {
         response: &Response,
         body: &[u8],
     ) -> Result<(), serve_http::Error> {
-        match self.begin(core, response, Size::Known(body.len() as u64), body) {
+        match self.begin_then(core, response, Size::Known(body.len() as u64), body, Then::End) {
             Ok(Sent::Gone) => Ok(()),
             Ok(Sent::Taken | Sent::Full) => self.finish(core),
             Err(error) => {
@@ -227,6 +244,16 @@ impl Conn {
         }
     }
 
+    /// Whether the connection ends with this answer, and not before the client has
+    /// all of it.
+    fn is_last(&self) -> bool {
+        match self.last {
+            Last::Next => self.http.keep() == Keep::Close,
+            Last::Linger => true,
+            Last::Cut => false,
+        }
+    }
+
     /// All is written but what TLS says at the end.
     pub(super) fn is_parting(&self) -> bool {
         self.phase == Phase::Flushing && self.out.is_empty()
@@ -296,7 +323,8 @@ impl Conn {
         suffix: &[u8],
         when: When,
     ) {
-        if when != When::Now && self.out.memory() + data.len() < ENOUGH {
+        let waits = matches!(when, When::WithNext | When::WithOthers);
+        if waits && self.out.memory() + data.len() < ENOUGH {
             match when {
                 When::WithOthers => {
                     self.is_whole_held = true;
@@ -310,14 +338,18 @@ impl Conn {
         } else if data.len() <= JOINED {
             prefix.extend_from_slice(data);
             prefix.extend_from_slice(suffix);
-            self.put(core, &[prefix]);
+            self.put_when(core, &[prefix], when);
         } else {
-            self.put(core, &[prefix, data, suffix]);
+            self.put_when(core, &[prefix, data, suffix], when);
         }
     }
 
     /// Writes `parts` now as far as the kernel takes them; keeps the rest.
     pub(super) fn put(&mut self, core: &mut Core, parts: &[&[u8]]) {
+        self.put_when(core, parts, When::Now);
+    }
+
+    fn put_when(&mut self, core: &mut Core, parts: &[&[u8]], when: When) {
         if self.phase == Phase::Closed {
             return;
         }
@@ -337,7 +369,8 @@ impl Conn {
         for (slice, part) in slices.iter_mut().zip(parts) {
             *slice = IoSlice::new(part);
         }
-        let done = match self.stream.write(&slices[..parts.len()]) {
+        let then = if when == When::WithEnd { Then::End } else { Then::More };
+        let done = match self.stream.write(&slices[..parts.len()], then) {
             Moved::Bytes(n) => n,
             Moved::Blocked => 0,
             Moved::Gone => return self.close(core),
@@ -359,7 +392,9 @@ impl Conn {
         if self.out.is_empty() || self.phase == Phase::Closed {
             return;
         }
-        let flushed = self.out.flush(&mut self.stream);
+        let ends = self.phase == Phase::Flushing && self.is_last();
+        let then = if ends { Then::End } else { Then::More };
+        let flushed = self.out.flush(&mut self.stream, then);
         if self.held > 0 {
             core.deferred.left(self.key);
         }

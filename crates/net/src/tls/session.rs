@@ -18,7 +18,7 @@ use rustls::{Error, ServerConnection};
 use super::Tls;
 use super::files::pem;
 use crate::core::SHARE;
-use crate::socket::{Moved, Socket};
+use crate::socket::{Moved, Socket, Then};
 
 /// Bytes that are encrypted at once.
 const CHUNK: usize = 64 * 1024;
@@ -269,7 +269,7 @@ impl Session {
             }
         }
         while self.left < self.records.len() {
-            match socket.write(&[IoSlice::new(&self.records[self.left..])]) {
+            match socket.write(&[IoSlice::new(&self.records[self.left..])], Then::More) {
                 Moved::Bytes(n) => self.left += n,
                 moved => return moved,
             }
@@ -286,7 +286,7 @@ impl Session {
     #[inline(never)]
     pub(crate) fn write(&mut self, socket: &Socket, parts: &[IoSlice<'_>]) -> Moved {
         match self.stage {
-            Stage::Plain => return socket.write(parts),
+            Stage::Plain => return socket.write(parts, Then::More),
             Stage::Over => return Moved::Gone,
             Stage::Start | Stage::Tls => {}
         }
