@@ -5,11 +5,13 @@ never race for a port. Tests wait for log lines, bytes and exits, never for time
 """
 
 import contextlib
+import enum
 import http.client
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -277,6 +279,20 @@ def read_all(connection):
 #: What a look at a process meets when it ends, or a descriptor of it is closed, in that moment.
 #: The descriptors of a zombie are root's, so that others may not even list them.
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+
+
+class Segments(enum.IntEnum):
+    """What the kernel counts of a connection, by its place in TCP_INFO (tcp(7))."""
+
+    #: Sent, and not acknowledged yet.
+    UNACKED = 24
+    CAME = 140
+    CAME_WITH_DATA = 152
+
+
+def segments(connection, which):
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 200)
+    return struct.unpack_from("I", info, which)[0]
 
 
 def read_proc(pid, name):

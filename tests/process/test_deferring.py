@@ -4,12 +4,10 @@ clients are woken less often."""
 import contextlib
 import os
 import signal
-import socket
-import struct
 import time
 
 import pytest
-from harness import PATIENCE, is_in_state, read_all, wait_until
+from harness import PATIENCE, Segments, is_in_state, read_all, segments, wait_until
 
 APP = """
     import _socket
@@ -113,12 +111,17 @@ def test_the_end_of_a_connection_leaves_with_its_last_answer(serve, klass):
         wait_until(lambda: has_stopped(worker), "all threads of the worker to stop")
         for client in clients:
             client.sendall(request("/"))
-        for client in clients:
-            wait_until(lambda: segments(client, UNACKED) == 0, "the kernel to take the request")  # noqa: B023
-        before = [segments(client, CAME) for client in clients]
+        wait_until(
+            lambda: not any(segments(client, Segments.UNACKED) for client in clients),
+            "the kernel to take the requests",
+        )
+        before = [segments(client, Segments.CAME) for client in clients]
         os.kill(worker, signal.SIGCONT)
         assert all(read_all(client).endswith(b"done") for client in clients)
-        came = [segments(client, CAME) - had for client, had in zip(clients, before, strict=True)]
+        came = [
+            segments(client, Segments.CAME) - had
+            for client, had in zip(clients, before, strict=True)
+        ]
     assert came == [1, 1, 1, 1]
 
 
@@ -151,16 +154,6 @@ STREAM = """
 """
 
 
-#: Where in TCP_INFO the kernel counts (tcp(7)): segments not acknowledged yet, segments that have
-#: come, and those of them with data.
-UNACKED, CAME, CAME_WITH_DATA = 24, 140, 152
-
-
-def segments(client, which=CAME_WITH_DATA):
-    info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 200)
-    return struct.unpack_from("I", info, which)[0]
-
-
 @pytest.mark.parametrize("klass", CLASSES)
 def test_pieces_of_a_stream_leave_together(serve, klass):
     server = serve(STREAM, *klass)
@@ -169,7 +162,7 @@ def test_pieces_of_a_stream_leave_together(serve, klass):
         with server.connect() as client:
             client.sendall(request("/many"))
             assert read_all(client).count(b"x" * 100) == 100
-            return segments(client)
+            return segments(client, Segments.CAME_WITH_DATA)
 
     # 101 if each leaves by itself. A busy machine may tear some of them apart.
     assert min(stream() for _ in range(10)) < 20

@@ -275,17 +275,22 @@ impl Conn {
             _ if self.stream.farewell() == Moved::Blocked => {
                 self.flushed(core, Ok(Flushed::Blocked { progress: false }));
             }
-            Last::Next if !self.has_unread() => self.close(core),
+            Last::Next if !self.has_unread() => {
+                // What is left to send leaves with this: the close may turn into a reset,
+                // for what the client has just written, and means nothing while a child
+                // of the application has the connection open.
+                self.stream.shut_write();
+                self.close(core);
+            }
             Last::Next | Last::Linger => self.linger(core),
         }
     }
 
-    /// Whether the client may have written more than was read. One that asked
-    /// for the end of the connection itself has not.
+    /// Whether the client has written more than was read. Even one that asked for
+    /// the end itself may have: a line break after the body of a POST (RFC 9112,
+    /// section 2.2).
     fn has_unread(&self) -> bool {
-        !self.input.is_empty()
-            || self.unread != Input::Empty
-            || (self.http.head().keep() == Keep::Alive && self.stream.has_input())
+        !self.input.is_empty() || self.unread != Input::Empty || self.stream.has_input()
     }
 
     /// Closes so that the client sees that the response is not complete.
