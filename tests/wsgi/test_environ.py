@@ -4,12 +4,13 @@ import contextlib
 import itertools
 import json
 import random
+import re
 import socket
 from types import SimpleNamespace
 
 import pytest
 import wire
-from harness import PATIENCE
+from harness import PATIENCE, read_proc
 
 pytestmark = pytest.mark.every_class("sync", "threads", "async")
 
@@ -420,3 +421,21 @@ def test_behind_a_unix_socket_an_old_client_need_not_send_host(server, unix):
         environ = json.loads(client.answer().body)["plain"]
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("localhost", "80")
     assert "HTTP_HOST" not in environ
+
+
+def test_names_that_clients_make_up_are_not_kept(serve):
+    server = serve("environ:application")
+    [worker] = server.worker_pids()
+    with wire.Client(server) as client:
+        for turn in range(300):
+            fields = [f"X-{turn}-{n}-{'a' * 600}: 1" for n in range(80)]
+            assert client.ask("/", fields=fields).status == 200
+            if turn == 50:
+                before = resident(worker)
+    # Their 12 MB, and nothing that grows but them.
+    assert resident(worker) - before < 5_000_000
+
+
+def resident(pid):
+    """Bytes of memory that a process has."""
+    return int(re.search(r"^VmRSS:\s+(\d+) kB$", read_proc(pid, "status"), re.M)[1]) * 1024

@@ -350,7 +350,8 @@ impl Name {
             _ => format!("HTTP_{upper}"),
         };
         let repeats = if key == "HTTP_COOKIE" { Repeats::Semicolon } else { Repeats::Comma };
-        Self::Key { key: PyString::intern(py, &key).unbind(), repeats, last: Last::default() }
+        // Not interned: Python 3.12 would keep for ever what a client has made up.
+        Self::Key { key: PyString::new(py, &key).unbind(), repeats, last: Last::default() }
     }
 }
 

@@ -167,9 +167,12 @@ impl Bridge {
         let made = made.transpose()?;
         if exchange.seen.secure
             && let Some(environ) = &made
-            && let Some(certificate) = self.reactor.lock().certificate(exchange.id)
         {
-            seen::vouch(environ, &certificate)?;
+            // Bound apart: the lock would be held over Python's work.
+            let certificate = self.reactor.lock().certificate(exchange.id);
+            if let Some(certificate) = certificate {
+                seen::vouch(environ, &certificate)?;
+            }
         }
         Ok(made)
     }
