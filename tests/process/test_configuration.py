@@ -275,6 +275,14 @@ def test_what_only_gunicorn_has_is_one_line_each(serve):
     assert server.log.count(r"--spew has no effect") == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "meant"), [("True", "auto"), ("False", "off"), ("None", "off"), ("'v1'", "v1")]
+)
+def test_the_proxy_protocol_can_be_a_switch_as_in_gunicorn(place, value, meant):
+    (place / "gunicorn.conf.py").write_text(f"proxy_protocol = {value}\n")
+    assert settings(place)["proxy_protocol"][0] == f'"{meant}"'
+
+
 # ---- what settings do
 
 

@@ -116,7 +116,8 @@ pub(super) const ROWS: &[Row] = &[
         details: "Each connection from `proxy_allow_ips` must begin with a PROXY header of this \
             version, `auto` is either; without one it is answered with 400. It tells the client's \
             address, and headers are then believed only if that is a trusted proxy. Change it \
-            when no connections are open: those that a reload hands over begin as they did.",
+            when no connections are open: those that a reload hands over begin as they did. As in \
+            gunicorn, `true` is `auto` and `false` is `off`.",
         gunicorn: "In gunicorn the header may be missing, the flag needs no value, and headers are \
             believed by the address of the load balancer.",
     },
