@@ -477,7 +477,7 @@ fn remove_socket(listener: &Listener) {
 }
 
 /// What to type when no application is named.
-fn nameless(directory: &Path) -> String {
+pub(crate) fn nameless(directory: &Path) -> String {
     let help = "`serve --help` shows more";
     match candidates::find(directory) {
         Some(candidates::Candidate { arguments, file }) => format!(
