@@ -177,6 +177,15 @@ def test_unknown_names_are_told_wherever_they_are(place):
     assert "serve.toml, line 2: 'region' is not a setting" in err
 
 
+def test_a_table_around_the_settings_is_told(place):
+    (place / "serve.toml").write_text("[serve]\nworkers = 2\n")
+    code, _, err = run("--check-config", "main:app", cwd=place)
+    assert code == 0
+    assert "serve.toml, line 1: 'serve' is not a setting" in err
+    assert "at the top level of this file, and [tool.serve] is for pyproject.toml" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_a_program_has_names_of_its_own(place):
     (place / "gunicorn.conf.py").write_text(
         "import multiprocessing\nfrom pathlib import Path as bind_\n\n"

@@ -192,6 +192,11 @@ pub fn from_file(document: &Document) -> Result<Layer, Error> {
             layer.miss(row, &origin, value)?;
         } else if is_hook(name) {
             hook(name, &origin, value)?;
+        } else if is_wrapped(document, name, value) {
+            layer.remarks.push(Remark::Warning(format!(
+                "{origin}: '{name}' is not a setting of this version and is ignored; settings \
+                 stand at the top level of this file, and [tool.serve] is for pyproject.toml"
+            )));
         } else {
             layer.remarks.extend(unknown(document, name, &origin, meant(name)));
         }
@@ -206,6 +211,16 @@ pub fn from_file(document: &Document) -> Result<Layer, Error> {
         }
     }
     Ok(layer)
+}
+
+/// Whether it is a table around the settings, as `pyproject.toml` has one.
+fn is_wrapped(document: &Document, name: &str, value: &Json) -> bool {
+    let table = match name {
+        "serve" => Some(value),
+        "tool" => value.get("serve"),
+        _ => None,
+    };
+    document.helpers.is_none() && table.is_some_and(Json::is_object)
 }
 
 fn is_hook(name: &str) -> bool {
@@ -536,6 +551,29 @@ mod tests {
             ]
             .map(Remark::Warning)
         );
+    }
+
+    #[test]
+    fn settings_in_a_table_are_told_where_they_belong() {
+        let told = |text: &str| {
+            let document = Document::toml("serve.toml", text).unwrap().unwrap();
+            from_file(&document).unwrap().remarks().to_vec()
+        };
+        for (text, name) in
+            [("[serve]\nworkers = 2\n", "serve"), ("[tool.serve]\nworkers = 2\n", "tool")]
+        {
+            let sentence = format!(
+                "serve.toml, line 1: '{name}' is not a setting of this version and is ignored; \
+                 settings stand at the top level of this file, and [tool.serve] is for \
+                 pyproject.toml"
+            );
+            assert_eq!(told(text), [Remark::Warning(sentence)]);
+        }
+        for other in ["serve = 1\n", "[tool.x]\na = 1\n"] {
+            let [Remark::Warning(sentence)] = &told(other)[..] else { panic!("{other}") };
+            assert!(!sentence.contains("top level"), "{sentence}");
+        }
+        assert_eq!(from_json("c.py", r#"{"serve": {}}"#).unwrap().1, [""; 0]);
     }
 
     #[test]
