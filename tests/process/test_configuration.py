@@ -177,6 +177,15 @@ def test_unknown_names_are_told_wherever_they_are(place):
     assert "serve.toml, line 2: 'region' is not a setting" in err
 
 
+def test_a_misspelt_variable_is_told(place):
+    env = {"SERVE_TIMOUT": "3", "SERVE_PORT": "tcp://10.0.0.1:80", "SERVE_WROKERS": ""}
+    code, _, err = run("--check-config", "main:app", cwd=place, env=env)
+    assert code == 0
+    assert "warning: environment: 'SERVE_TIMOUT' is not a setting" in err
+    assert "did you mean 'SERVE_TIMEOUT'?" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_a_table_around_the_settings_is_told(place):
     (place / "serve.toml").write_text("[serve]\nworkers = 2\n")
     code, _, err = run("--check-config", "main:app", cwd=place)
