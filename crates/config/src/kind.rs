@@ -297,6 +297,18 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// What its flag means without a value, if it may be without one.
+    pub(crate) fn bare(&self) -> Option<&'static str> {
+        match self {
+            Kind::Choice { names, .. } if names.contains(&"off") => {
+                names.iter().copied().find(|name| *name == "auto")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Of gunicorn's, and what there is instead.
 const OTHER_CLASSES: [(&str, &str); 4] = [
     ("eventlet", "gunicorn itself has dropped it; use async, which is gevent's"),
