@@ -1,23 +1,28 @@
 //! `--check-config` and `--print-config`: what a start would see, without
 //! starting anything.
 
+use std::path::Path;
+
 use pyo3::Python;
 use serve_config::Settings;
 use serve_net::Address;
+use serve_supervisor::{Error, Pidfile};
 
 use crate::invocation::Invocation;
 use crate::mold::Collected;
 use crate::privileges::Owner;
-use crate::{engine, logger, mold, python_logging, tls, worker};
+use crate::trust::{proxy, trust};
+use crate::{engine, house, logger, logs, mold, python_logging, tls, worker};
 
 /// Resolves all settings and loads the application; returns the exit code.
 pub(crate) fn config(invocation: &Invocation) -> i32 {
     looked(invocation, |py, settings, owner, collected| {
         if settings.wsgi_app.is_none() {
-            return Ok(());
+            return Err(refused(&house::nameless(&invocation.directory)));
         }
         // As whom and where a mold would load it.
         invocation.enter(settings).map_err(|reason| refused(&reason))?;
+        files(settings).map_err(|reason| failed(&reason))?;
         tls::load(settings).map_err(|reason| refused(&reason))?;
         let assumed = owner.map_or(Ok(()), |owner| owner.assume());
         assumed.map_err(|reason| refused(&reason))?;
@@ -74,8 +79,34 @@ fn settings<'py>(
     for text in &settings.bind {
         Address::parse(text).map_err(|reason| refused(&reason))?;
     }
-    tls::check(&settings).map_err(|reason| refused(&reason))?;
+    values(&settings).map_err(|reason| refused(&reason))?;
     Ok((settings, collected))
+}
+
+/// Whether the values are ones that whoever uses them can read, and go together.
+///
+/// # Errors
+/// A sentence for the operator.
+pub(crate) fn values(settings: &Settings) -> Result<(), String> {
+    logs::check(settings)?;
+    trust(settings)?;
+    proxy(settings)?;
+    tls::check(settings)
+}
+
+/// Whether a start could open the logs and write the pidfile. Makes neither.
+fn files(settings: &Settings) -> Result<(), String> {
+    logger::check(settings)?;
+    match settings.pidfile.as_ref().map(|path| Pidfile::check(Path::new(path))) {
+        // By the server for whose next reload this is the check.
+        None | Some(Ok(()) | Err(Error::PidfileHeld { .. })) => Ok(()),
+        Some(Err(error)) => Err(error.to_string()),
+    }
+}
+
+fn failed(reason: &str) -> i32 {
+    log::error!("{reason}");
+    1
 }
 
 fn refused(reason: &str) -> i32 {

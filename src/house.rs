@@ -18,8 +18,7 @@ use serve_supervisor::{ForkHooks, Inherited, Launch, Options, Pidfile, Plan, Ref
 use crate::invocation::Invocation;
 use crate::mold::Hooks;
 use crate::privileges::Owner;
-use crate::trust::{proxy, trust};
-use crate::{candidates, engine, hand_off, logger, logs, metrics, process, tls};
+use crate::{candidates, check, engine, hand_off, logger, metrics, process};
 
 /// The name in an upgrade of a socket that this server did not bind.
 const PASSED: &str = "";
@@ -275,10 +274,7 @@ impl Site for House<'_> {
                 Pidfile::check(Path::new(path)).map_err(|e| refusal(1, e.to_string()))?;
             }
         }
-        let readable = logs::check(&settings).and_then(|()| trust(&settings).map(drop));
-        let readable = readable.and_then(|()| proxy(&settings).map(drop));
-        let readable = readable.and_then(|()| tls::check(&settings));
-        readable.map_err(|reason| refusal(2, reason))?;
+        check::values(&settings).map_err(|reason| refusal(2, reason))?;
         let mut listeners = self.listeners(&settings, owner.as_ref())?;
         listeners.extend(self.pair()?);
         let workers = workers(&settings, generation);
@@ -477,7 +473,7 @@ fn remove_socket(listener: &Listener) {
 }
 
 /// What to type when no application is named.
-fn nameless(directory: &Path) -> String {
+pub(crate) fn nameless(directory: &Path) -> String {
     let help = "`serve --help` shows more";
     match candidates::find(directory) {
         Some(candidates::Candidate { arguments, file }) => format!(

@@ -31,7 +31,8 @@ impl Invocation {
             Error::Usage(format!("cannot find the working directory: {error}"))
         })?;
         let variable = |name: &str| Some(env::var_os(name)?.to_string_lossy().into_owned());
-        let environment = serve_config::from_env(variable)?;
+        let mut environment = serve_config::from_env(variable)?;
+        environment.look_for_slips(variables());
         let asked = environment.action.clone().filter(|_| cli.action == Action::Run);
         Ok(Self {
             action: asked.unwrap_or(cli.action),
@@ -83,6 +84,12 @@ impl Invocation {
         umask(settings.umask.map_or(self.mask, Mode::from_bits_truncate));
         Ok(())
     }
+}
+
+/// The names of this process's variables. One that is empty counts as not set.
+fn variables() -> impl Iterator<Item = String> {
+    let set = env::vars_os().filter(|(_, value)| !value.is_empty());
+    set.filter_map(|(name, _)| name.into_string().ok())
 }
 
 /// The mask that this process was started with. It can be read only by setting

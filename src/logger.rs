@@ -7,13 +7,15 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::fchown;
+use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use env_logger::{Target, WriteStyle};
 use log::{Level, LevelFilter};
-use nix::unistd::{Gid, Uid, dup2_stderr, dup2_stdout};
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, Gid, Uid, access, dup2_stderr, dup2_stdout};
 use serde_json::json;
 use serve_config::{LogFile, LogForm, LogLevel, Remark, Settings};
 use serve_net::local_time;
@@ -113,6 +115,16 @@ pub(crate) fn apply(settings: &Settings) -> Result<(), String> {
     *SYSLOG.lock().unwrap_or_else(PoisonError::into_inner) = syslog;
     metrics::apply(settings);
     settings.accesslog.as_ref().map_or(Ok(()), |file| ACCESS.open(file))
+}
+
+/// Whether [`apply`] could open it all. Makes no file.
+pub(crate) fn check(settings: &Settings) -> Result<(), String> {
+    for file in [Some(&settings.errorlog), settings.accesslog.as_ref()].into_iter().flatten() {
+        if let LogFile::File(path) = file {
+            appendable(path).map_err(|error| unopened(path, &error))?;
+        }
+    }
+    Syslog::open(settings).map(drop)
 }
 
 /// What this process and its children print goes to the error log's file, if it
@@ -259,7 +271,27 @@ fn append(path: &str) -> Result<File, String> {
         }
         Err(error) => Err(error),
     };
-    opened.map_err(|error| format!("cannot open the log file {path}: {error}"))
+    opened.map_err(|error| unopened(path, &error))
+}
+
+/// Whether it can be opened or made. It is not opened for it: a FIFO would wait.
+fn appendable(path: &str) -> io::Result<()> {
+    let path = Path::new(path);
+    if path.is_dir() {
+        return Err(Errno::EISDIR.into());
+    }
+    match access(path, AccessFlags::W_OK) {
+        Err(Errno::ENOENT) => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            Ok(access(folder, AccessFlags::W_OK | AccessFlags::X_OK)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn unopened(path: &str, error: &io::Error) -> String {
+    format!("cannot open the log file {path}: {error}")
 }
 
 /// Only of a file that was just made: see `privileges`.

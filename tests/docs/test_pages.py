@@ -84,6 +84,8 @@ def test_a_command_is_accepted(arguments, project):
         at = arguments.index("--user")
         arguments = [*arguments[:at], *arguments[at + 2 :]]
     arguments = [re.sub(r"^/(var|run)/", "./", argument) for argument in arguments]
+    # Nor is there a syslog daemon everywhere; a datagram needs none.
+    arguments = [arg.replace("unix:///dev/log", "udp://127.0.0.1") for arg in arguments]
     (project / "log").mkdir()
     check = [] if SHOWS & set(arguments) else ["--check-config"]
     accepted(*arguments, *check, cwd=project)

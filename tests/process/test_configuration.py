@@ -177,6 +177,24 @@ def test_unknown_names_are_told_wherever_they_are(place):
     assert "serve.toml, line 2: 'region' is not a setting" in err
 
 
+def test_a_misspelt_variable_is_told(place):
+    env = {"SERVE_TIMOUT": "3", "SERVE_PORT": "tcp://10.0.0.1:80", "SERVE_WROKERS": ""}
+    code, _, err = run("--check-config", "main:app", cwd=place, env=env)
+    assert code == 0
+    assert "warning: environment: 'SERVE_TIMOUT' is not a setting" in err
+    assert "did you mean 'SERVE_TIMEOUT'?" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_table_around_the_settings_is_told(place):
+    (place / "serve.toml").write_text("[serve]\nworkers = 2\n")
+    code, _, err = run("--check-config", "main:app", cwd=place)
+    assert code == 0
+    assert "serve.toml, line 1: 'serve' is not a setting" in err
+    assert "at the top level of this file, and [tool.serve] is for pyproject.toml" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_a_program_has_names_of_its_own(place):
     (place / "gunicorn.conf.py").write_text(
         "import multiprocessing\nfrom pathlib import Path as bind_\n\n"
@@ -273,6 +291,14 @@ def test_what_only_gunicorn_has_is_one_line_each(serve):
     server.signal(1)
     server.log.wait(r"gen=1 left")
     assert server.log.count(r"--spew has no effect") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"), [("True", "auto"), ("False", "off"), ("None", "off"), ("'v1'", "v1")]
+)
+def test_the_proxy_protocol_can_be_a_switch_as_in_gunicorn(place, value, meant):
+    (place / "gunicorn.conf.py").write_text(f"proxy_protocol = {value}\n")
+    assert settings(place)["proxy_protocol"][0] == f'"{meant}"'
 
 
 # ---- what settings do

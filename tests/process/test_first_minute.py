@@ -64,6 +64,21 @@ def test_without_an_application_the_one_that_is_there_is_named(tmp_path, files, 
     assert "`serve --help` shows more" in line
 
 
+@pytest.mark.parametrize("files", [{}, {"main.py": APP}], ids=["empty", "one"])
+def test_a_check_without_an_application_says_what_a_start_would(tmp_path, files):
+    for name, source in files.items():
+        (tmp_path / name).write_text(source)
+    options = ("-b", "127.0.0.1:0")
+    assert said(answer(tmp_path, "--check-config", *options, code=2)) == said(
+        answer(tmp_path, *options, code=2)
+    )
+
+
+def said(line):
+    """A line of the log without its time and its process."""
+    return line.split("no application is named: ")[1]
+
+
 def test_inside_a_package_the_folder_above_is_named(tmp_path):
     package = tmp_path / "shop"
     package.mkdir()

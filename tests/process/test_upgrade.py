@@ -45,6 +45,13 @@ def test_the_new_master_takes_over_without_a_lost_request(serve):
     assert not pidfile.exists()
 
 
+def test_the_old_master_tells_at_once_that_the_new_one_serves(serve):
+    """The operator waits for this line before TERM, so no other signal may be what brings it."""
+    server = serve(WHO)
+    new = upgrade(server)
+    server.log.wait(rf"new master pid={new} serves$")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_idle_connections_survive_the_upgrade(serve, workers):
     server = serve(WHO, workers=workers)

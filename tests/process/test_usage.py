@@ -257,6 +257,45 @@ def test_check_config_says_what_a_start_would(place, options, code, sentence):
     assert re.search(sentence, refused(place, "--check-config", *options, code=code))
 
 
+@pytest.mark.parametrize(
+    "source, code, sentence",
+    [
+        ("forwarded_allow_ips = '10.0.0.0/33'", 2, r"forwarded_allow_ips: .*10\.0\.0\.0/33"),
+        ("forwarded_allow_ips = 'localhost'", 2, r"forwarded_allow_ips: .*localhost"),
+        ("proxy_protocol = 'v1'\nproxy_allow_ips = 'x'", 2, r"proxy_allow_ips: .*x"),
+        ("accesslog = '-'\naccess_log_format = '%(h'", 2, r"access_log_format: '%\(h' "),
+        ("accesslog = '-'\naccess_log_skip = 'bad'", 2, r"access_log_skip: 'bad' "),
+        ("errorlog = 'logs/e'", 1, r"cannot open the log file logs/e: No such file or directory"),
+        ("accesslog = 'logs/a'", 1, r"cannot open the log file logs/a: No such file or directory"),
+        ("errorlog = 'folder'", 1, r"cannot open the log file folder: Is a directory"),
+        ("pidfile = 'run/p'", 1, r"pidfile run/p: "),
+        ("syslog = True\nsyslog_addr = 'udp://host.invalid:514'", 1, r"syslog_addr: udp://host\."),
+        ("syslog = True\nsyslog_addr = 'unix:///nowhere'", 1, r"syslog_addr: unix:///nowhere: "),
+    ],
+)
+def test_check_config_refuses_a_value_as_a_start_would(place, source, code, sentence):
+    (place / "conf.py").write_text(source + "\nbind = '127.0.0.1:0'\nworkers = 1\n")
+    (place / "folder").mkdir()
+    options = ["-c", "conf.py", "main:app"]
+    checked = refused(place, "--check-config", *options, code=code)
+    assert re.search(sentence, checked)
+    started = refused(place, *options, code=code)
+    assert re.search(sentence + ".*", checked)[0] in started
+
+
+def test_check_config_leaves_the_files_of_a_running_server_alone(place):
+    held = f"{os.getpid()}\n"
+    (place / "serve.pid").write_text(held)
+    (place / "old").write_text("a line\n")
+    os.mkfifo(place / "pipe")
+    for log in ("old", "new", "pipe"):
+        options = ["--error-logfile", log, "--access-logfile", log, "--pid", "serve.pid"]
+        assert run("--check-config", *options, "main:app", cwd=place) == (0, "", "")
+    assert (place / "serve.pid").read_text() == held
+    assert (place / "old").read_text() == "a line\n"
+    assert not (place / "new").exists()
+
+
 def test_print_config_says_what_and_from_where(place):
     (place / "conf.py").write_text("workers = 2\nkeepalive = 5\n")
     code, out, err = run(

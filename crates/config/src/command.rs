@@ -232,6 +232,10 @@ fn option(row: &Row) -> Arg {
         Kind::List | Kind::Items | Kind::Table | Kind::Pairs => arg.action(ArgAction::Append),
         _ => arg.action(ArgAction::Set),
     };
+    let arg = match row.kind.bare() {
+        Some(value) => arg.num_args(0..=1).default_missing_value(value),
+        None => arg,
+    };
     if !row.flag().starts_with('-') {
         return arg;
     }
@@ -382,6 +386,19 @@ mod tests {
         assert!(settings("--no-preload --preload --preload").preload_app);
         let origin = settings("--preload --no-preload").origin("preload_app").to_string();
         assert_eq!(origin, "command line (--no-preload)");
+    }
+
+    #[test]
+    fn the_proxy_protocol_needs_no_value() {
+        let version = |line| settings(line).to_value()["proxy_protocol"].clone();
+        for line in ["main:app --proxy-protocol", "--proxy-protocol -w 2 main:app"] {
+            assert_eq!(version(line), json!("auto"), "{line}");
+        }
+        for line in ["--proxy-protocol v1 main:app", "--proxy-protocol=v1 main:app"] {
+            assert_eq!(version(line), json!("v1"), "{line}");
+        }
+        let error = refusal("--proxy-protocol main:app");
+        assert!(error.starts_with("--proxy-protocol: 'main:app' is unknown; use off,"), "{error}");
     }
 
     #[test]

@@ -297,6 +297,18 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// What its flag means without a value, if it may be without one.
+    pub(crate) fn bare(&self) -> Option<&'static str> {
+        match self {
+            Kind::Choice { names, .. } if names.contains(&"off") => {
+                names.iter().copied().find(|name| *name == "auto")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Of gunicorn's, and what there is instead.
 const OTHER_CLASSES: [(&str, &str); 4] = [
     ("eventlet", "gunicorn itself has dropped it; use async, which is gevent's"),
@@ -322,12 +334,24 @@ fn class(given: &Json) -> Result<&'static str, String> {
     Err(format!("is unknown; use {}{}", alternatives(&names), hint.unwrap_or_default()))
 }
 
-/// What Python's logging and gunicorn take for a level, too.
-const OTHER_WORDS: [(&str, &str); 2] = [("warn", "warning"), ("fatal", "critical")];
+/// What Python's logging and gunicorn take for a level, and gunicorn for `proxy_protocol`, too.
+const OTHER_WORDS: [(&str, &str); 7] = [
+    ("warn", "warning"),
+    ("fatal", "critical"),
+    ("true", "auto"),
+    ("1", "auto"),
+    ("false", "off"),
+    ("0", "off"),
+    ("none", "off"),
+];
 
 fn choice(given: &Json, names: &[&'static str], later: &[&str]) -> Result<Json, String> {
-    let word = given.as_str().unwrap_or_default().trim().to_ascii_lowercase();
-    let word = OTHER_WORDS.iter().find(|(other, _)| *other == word).map_or(&*word, |(_, own)| own);
+    let word = match given {
+        Json::Bool(on) => on.to_string(),
+        other => other.as_str().unwrap_or_default().trim().to_ascii_lowercase(),
+    };
+    let other = OTHER_WORDS.iter().find(|(other, own)| *other == word && names.contains(own));
+    let word = other.map_or(&*word, |(_, own)| own);
     if names.contains(&word) {
         return Ok(Json::from(word));
     }
@@ -559,6 +583,21 @@ mod tests {
         refuses(kind, &[json!("warned"), json!("error")]);
         let other = Kind::Choice { names: &["text", "json"], later: &[] };
         refuses(other, &[json!("warn")]);
+    }
+
+    #[test]
+    fn an_automatic_choice_can_be_a_switch() {
+        let kind = Kind::Choice { names: &["off", "v1", "auto"], later: &[] };
+        for on in [json!(true), json!("True"), json!("1")] {
+            accepts(kind, &[(on, json!("auto"))]);
+        }
+        for off in [json!(false), json!("FALSE"), json!("0"), json!("none")] {
+            accepts(kind, &[(off, json!("off"))]);
+        }
+        refuses(kind, &[json!(1), json!([]), json!("yes")]);
+        let other = Kind::Choice { names: &["text", "auth"], later: &[] };
+        refuses(other, &[json!(true), json!(false)]);
+        assert_eq!(other.check(&json!("1")), Err("is unknown; use text or auth".into()));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::command::{Action, gunicorn_args};
 use crate::error::Error;
 use crate::file::Document;
 use crate::settings::Settings;
-use crate::suggest::nearest;
+use crate::suggest::{nearest, slip};
 use crate::table::{ABSENT, Absent, Fate, HOOKS, Row, TABLE};
 
 /// Where a value was written.
@@ -131,6 +131,36 @@ pub struct Environment {
     pub action: Option<Action>,
 }
 
+impl Environment {
+    /// Looks for settings that are misspelt among the names of all variables. Only
+    /// what is near one is remarked on: others, too, may begin theirs with `SERVE_`.
+    pub fn look_for_slips(&mut self, names: impl IntoIterator<Item = String>) {
+        let slips = names.into_iter().filter_map(|name| {
+            let meant = misspelt(&name)?.variable();
+            Some(Remark::Warning(format!(
+                "environment: '{name}' is not a setting of this version and is ignored; did you \
+                 mean '{meant}'?"
+            )))
+        });
+        self.layer.remarks.extend(slips);
+    }
+}
+
+/// The setting that a variable is probably meant for, if it is not one's own.
+fn misspelt(variable: &str) -> Option<&'static Row> {
+    // SERVE_BIN is what our tests run.
+    let name = variable.strip_prefix("SERVE_").filter(|name| *name != "BIN")?;
+    let name = name.to_ascii_lowercase();
+    let by_name = |name: &str| TABLE.iter().find(|row| row.name == name);
+    if by_name(&name).is_some_and(|row| row.variable() == variable) {
+        return None;
+    }
+    // A flag of one word may be the name of anything: SERVE_ENV.
+    let flag = format!("--{}", name.replace('_', "-"));
+    let by_flag = TABLE.iter().find(|row| name.contains('_') && row.flags.contains(&&*flag));
+    by_flag.or_else(|| by_name(slip(&name, TABLE.iter().map(|row| row.name))?))
+}
+
 /// Reads the environment. A variable that is empty counts as not set.
 ///
 /// # Errors
@@ -192,6 +222,11 @@ pub fn from_file(document: &Document) -> Result<Layer, Error> {
             layer.miss(row, &origin, value)?;
         } else if is_hook(name) {
             hook(name, &origin, value)?;
+        } else if is_wrapped(document, name, value) {
+            layer.remarks.push(Remark::Warning(format!(
+                "{origin}: '{name}' is not a setting of this version and is ignored; settings \
+                 stand at the top level of this file, and [tool.serve] is for pyproject.toml"
+            )));
         } else {
             layer.remarks.extend(unknown(document, name, &origin, meant(name)));
         }
@@ -206,6 +241,16 @@ pub fn from_file(document: &Document) -> Result<Layer, Error> {
         }
     }
     Ok(layer)
+}
+
+/// Whether it is a table around the settings, as `pyproject.toml` has one.
+fn is_wrapped(document: &Document, name: &str, value: &Json) -> bool {
+    let table = match name {
+        "serve" => Some(value),
+        "tool" => value.get("serve"),
+        _ => None,
+    };
+    document.helpers.is_none() && table.is_some_and(Json::is_object)
 }
 
 fn is_hook(name: &str) -> bool {
@@ -536,6 +581,68 @@ mod tests {
             ]
             .map(Remark::Warning)
         );
+    }
+
+    #[test]
+    fn settings_in_a_table_are_told_where_they_belong() {
+        let told = |text: &str| {
+            let document = Document::toml("serve.toml", text).unwrap().unwrap();
+            from_file(&document).unwrap().remarks().to_vec()
+        };
+        for (text, name) in
+            [("[serve]\nworkers = 2\n", "serve"), ("[tool.serve]\nworkers = 2\n", "tool")]
+        {
+            let sentence = format!(
+                "serve.toml, line 1: '{name}' is not a setting of this version and is ignored; \
+                 settings stand at the top level of this file, and [tool.serve] is for \
+                 pyproject.toml"
+            );
+            assert_eq!(told(text), [Remark::Warning(sentence)]);
+        }
+        for other in ["serve = 1\n", "[tool.x]\na = 1\n"] {
+            let [Remark::Warning(sentence)] = &told(other)[..] else { panic!("{other}") };
+            assert!(!sentence.contains("top level"), "{sentence}");
+        }
+        assert_eq!(from_json("c.py", r#"{"serve": {}}"#).unwrap().1, [""; 0]);
+    }
+
+    #[test]
+    fn a_variable_that_is_nearly_a_setting_is_told() {
+        let told = |name: &str| {
+            let mut environment = Environment::default();
+            environment.look_for_slips([name.to_owned()]);
+            environment.layer.remarks
+        };
+        for (name, meant) in [
+            ("SERVE_TIMOUT", "SERVE_TIMEOUT"),
+            ("SERVE_WROKERS", "SERVE_WORKERS"),
+            ("SERVE_LOG_LEVEL", "SERVE_LOGLEVEL"),
+            ("SERVE_ACCESS_LOGFILE", "SERVE_ACCESSLOG"),
+            ("SERVE_Workers", "SERVE_WORKERS"),
+        ] {
+            let sentence = format!(
+                "environment: '{name}' is not a setting of this version and is ignored; did you \
+                 mean '{meant}'?"
+            );
+            assert_eq!(told(name), [Remark::Warning(sentence)]);
+        }
+        // Kubernetes makes some for a service that is called serve.
+        for other in [
+            "SERVE_TIMEOUT",
+            "SERVE_CONFIG",
+            "SERVE_UPGRADE",
+            "SERVE_BIN",
+            "SERVE_SERVICE_HOST",
+            "SERVE_SERVICE_PORT",
+            "SERVE_PORT",
+            "SERVE_PORT_80_TCP_ADDR",
+            "SERVE_STATIC_ROOT",
+            "SERVE_ENV",
+            "SERVE_",
+            "TIMOUT",
+        ] {
+            assert_eq!(told(other), [], "{other}");
+        }
     }
 
     #[test]

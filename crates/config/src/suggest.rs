@@ -14,6 +14,16 @@ pub(crate) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
+/// As [`nearest`], but only what can hardly be anything else: at most two edits,
+/// and one in three letters.
+pub(crate) fn slip<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    nearest(word, candidates)
+        .filter(|candidate| distance(word, candidate) <= (candidate.len() / 3).min(2))
+}
+
 /// Levenshtein: how many letters must be put in, left out or changed.
 fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.chars().count()).collect();
@@ -31,7 +41,7 @@ fn distance(from: &str, to: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{distance, nearest};
+    use super::{distance, nearest, slip};
 
     #[test]
     fn counts_edits() {
@@ -47,5 +57,14 @@ mod tests {
         assert_eq!(nearest("time_out", names), Some("timeout"));
         assert_eq!(nearest("database_url", names), None);
         assert_eq!(nearest("threads", names), None);
+    }
+
+    #[test]
+    fn a_slip_is_nearer() {
+        let names = ["workers", "chdir", "statsd_host"];
+        assert_eq!(slip("wrokers", names), Some("workers"));
+        for other in ["dir", "static_root", "token"] {
+            assert_eq!(slip(other, names), None, "{other}");
+        }
     }
 }

@@ -75,7 +75,17 @@ fn tcp(text: &str, rest: &str) -> Result<Address, String> {
         return Ok(Address::Tcp { host: host.to_owned(), port });
     }
     if rest.parse::<Ipv6Addr>().is_ok() {
-        return Err(format!("bind '{text}': write an IPv6 address in brackets: [{rest}]:8000"));
+        let whole = format!("[{rest}]:8000");
+        let advice = match rest.rsplit_once(':') {
+            // What ends in digits may have been meant with a port.
+            Some((host, port))
+                if host.parse::<Ipv6Addr>().is_ok() && port.parse::<u16>().is_ok() =>
+            {
+                format!("[{host}]:{port}, or {whole} if all of it is the address")
+            }
+            _ => whole,
+        };
+        return Err(format!("bind '{text}': write an IPv6 address in brackets: {advice}"));
     }
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().map_err(|_| bad_port(port))?),
@@ -143,7 +153,10 @@ mod tests {
         for (text, part) in [
             ("127.0.0.1:http", "'http' is not a port"),
             ("127.0.0.1:70000", "'70000' is not a port"),
-            ("::1", "in brackets"),
+            ("::1", "in brackets: [::1]:8000"),
+            ("fe80::a", "in brackets: [fe80::a]:8000"),
+            ("::1:8080", "in brackets: [::1]:8080, or [::1:8080]:8000 if"),
+            ("2001:db8::1:443", "in brackets: [2001:db8::1]:443, or"),
             ("[::1", "']' is missing"),
             ("[zz]:1", "not an IPv6"),
             ("unix:", "path is missing"),

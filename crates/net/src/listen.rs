@@ -368,6 +368,10 @@ fn refusal(address: &Address, error: &io::Error) -> BindError {
         (io::ErrorKind::PermissionDenied, Address::Tcp { port, .. }) if *port < 1024 => {
             "; ports below 1024 need a privilege: use one above, or CAP_NET_BIND_SERVICE".into()
         }
+        // A name that is not found has no errno.
+        (_, Address::Tcp { .. }) if error.raw_os_error().is_none() => {
+            "; expected ADDRESS:PORT, as in 127.0.0.1:8000, unix:PATH or fd://N".into()
+        }
         (io::ErrorKind::NotFound, Address::Unix(_)) => "; make the directory first".into(),
         _ => String::new(),
     };
@@ -393,6 +397,16 @@ mod tests {
                 .starts_with(&format!("cannot listen on 127.0.0.1:{port}: Address already in use"))
         );
         assert!(error.contains("--bind"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_is_answered_with_what_is_expected() {
+        let nowhere = Address::Tcp { host: "nowhere.invalid".into(), port: 8000 };
+        let error = Listener::bind(&nowhere, 16, 0o660).expect_err("no such name").to_string();
+        assert!(error.starts_with("cannot listen on nowhere.invalid:8000: "), "{error}");
+        assert!(
+            error.ends_with("expected ADDRESS:PORT, as in 127.0.0.1:8000, unix:PATH or fd://N")
+        );
     }
 
     #[test]

@@ -91,6 +91,7 @@ enum End {
 const SIGNALS: Token = Token(0);
 /// Above the molds' tokens.
 const PREDECESSOR: Token = Token(usize::MAX - 1);
+const NEW_MASTER: Token = Token(usize::MAX - 2);
 /// Above the workers' tokens.
 const MOLDS: usize = 1 << 16;
 
@@ -198,6 +199,7 @@ impl<'a> Master<'a> {
             match event.token() {
                 SIGNALS => self.hear_signals()?,
                 PREDECESSOR => self.take_over(),
+                NEW_MASTER => {} // Heard above.
                 Token(number @ MOLDS..) => {
                     let generation = u32::try_from(number - MOLDS).expect("it was made of a u32");
                     self.hear_mold(generation);
@@ -376,9 +378,7 @@ impl<'a> Master<'a> {
                 self.events.push_back(event);
             }
             Action::UpgradeOver => {
-                if let Some(reason) = self.started.take().and_then(|started| started.failure()) {
-                    log::error!("new master: {reason}");
-                }
+                self.forget_new_master();
                 self.site.upgrade_over();
             }
             Action::Forget { worker } => {

@@ -88,7 +88,7 @@ pub(crate) struct Started {
     /// The errno of execve(2), if it failed.
     failure: OwnedFd,
     /// Its word that it serves.
-    ready: OwnedFd,
+    pub(crate) ready: OwnedFd,
 }
 
 impl Started {

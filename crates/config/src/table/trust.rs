@@ -116,9 +116,11 @@ pub(super) const ROWS: &[Row] = &[
         details: "Each connection from `proxy_allow_ips` must begin with a PROXY header of this \
             version, `auto` is either; without one it is answered with 400. It tells the client's \
             address, and headers are then believed only if that is a trusted proxy. Change it \
-            when no connections are open: those that a reload hands over begin as they did.",
-        gunicorn: "In gunicorn the header may be missing, the flag needs no value, and headers are \
-            believed by the address of the load balancer.",
+            when no connections are open: those that a reload hands over begin as they did. As in \
+            gunicorn, `true` is `auto`, `false` is `off`, and the flag alone is `auto`; write it \
+            after the application then.",
+        gunicorn: "In gunicorn the header may be missing, and headers are believed by the address of \
+            the load balancer.",
     },
     Row {
         name: "proxy_allow_ips",

@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 
 use nix::unistd::getpid;
 
-use super::Master;
+use super::{Master, NEW_MASTER, watch};
 use crate::table::Event;
 use crate::upgrade::{self, Started};
 
@@ -24,6 +24,9 @@ impl Master<'_> {
         let started = upgrade::start(self.site.upgrade()?, &self.lifeline.0);
         let started = started.map_err(|error| error.to_string())?;
         let pid = started.pid;
+        if let Err(error) = watch(&self.poll, started.ready.as_raw_fd(), NEW_MASTER) {
+            log::warn!("cannot poll the pipe of new master pid={pid}: {error}");
+        }
         self.started = Some(started);
         self.site.upgraded(pid);
         Ok(Event::Upgraded { pid })
@@ -33,6 +36,14 @@ impl Master<'_> {
     pub(super) fn hear_new_master(&mut self) {
         if self.started.as_ref().is_some_and(Started::serves) {
             self.events.push_back(Event::NewMasterServes);
+        }
+    }
+
+    pub(super) fn forget_new_master(&mut self) {
+        let Some(started) = self.started.take() else { return };
+        self.unwatch(started.ready.as_raw_fd());
+        if let Some(reason) = started.failure() {
+            log::error!("new master: {reason}");
         }
     }
 
