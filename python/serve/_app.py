@@ -35,6 +35,8 @@ def load(spec):
     if "/" in module_name or (module_name.endswith(".py") and os.path.exists(module_name)):
         raise Refusal(CANNOT_IMPORT, path_for_a_module(module_name, expression), "")
     module = import_module(module_name)
+    if is_djangos_tool(module, expression):
+        raise Refusal(NOT_AN_APPLICATION, instead_of_manage(module.__file__), "")
     found = (
         evaluate(module, module_name, expression) if expression else default(module, module_name)
     )
@@ -54,9 +56,71 @@ def import_module(name):
 
 
 def path_for_a_module(path, expression):
-    folder, name = os.path.split(os.path.normpath(path.removesuffix(".py")))
-    there = f" --chdir {folder}" if folder else ""
-    return f"'{path}' is a file, and a module is wanted: write {name}:{expression or 'app'}{there}"
+    file = path.removesuffix(".py") + ".py"
+    if is_manage(file):
+        return instead_of_manage(file)
+    folder, name = os.path.split(os.path.abspath(file).removesuffix(".py"))
+    if name != "wsgi":
+        expression = expression or "app"
+    elif is_project(folder):
+        folder, package = os.path.split(folder)
+        name = f"{package}.{name}"
+    while is_package(folder):
+        folder, package = os.path.split(folder)
+        name = f"{package}.{name}"
+    application = f"{name}:{expression}" if expression else name
+    there = seen_from_here(folder, os.path.isabs(path))
+    return f"'{path}' is a file, and a module is wanted: write {application}{there}"
+
+
+def is_package(folder):
+    """Whether modules of it have to be called by its name; the working directory's need not."""
+    inside = os.path.exists(os.path.join(folder, "__init__.py"))
+    return inside and folder != os.getcwd() and os.path.basename(folder).isidentifier()
+
+
+def is_project(folder):
+    """Whether that is the folder of settings of a Django project: its manage.py is beside it."""
+    beside = os.path.join(os.path.dirname(folder), "manage.py")
+    return os.path.exists(beside) and os.path.basename(folder).isidentifier()
+
+
+def seen_from_here(folder, absolute):
+    """What else to write, to start in that folder."""
+    path = os.path.relpath(folder)
+    return "" if path == os.curdir else f" --chdir {folder if absolute else path}"
+
+
+def is_djangos_tool(module, expression):
+    """Whether somebody has named Django's manage.py, which has no application."""
+    usual = ("app", "application")
+    named = expression in ("", *usual, "main", "main()")
+    has_one = any(hasattr(module, name) for name in usual)
+    return named and not has_one and is_manage(getattr(module, "__file__", None) or "")
+
+
+def is_manage(file):
+    if os.path.basename(file) != "manage.py":
+        return False
+    try:
+        with open(file, encoding="utf-8", errors="replace") as source:
+            return "DJANGO_SETTINGS_MODULE" in source.read()
+    except OSError:
+        return False
+
+
+def instead_of_manage(file):
+    folder = os.path.dirname(os.path.abspath(file))
+    entries = os.scandir(folder)
+    found = [item.name for item in entries if os.path.exists(os.path.join(item.path, "wsgi.py"))]
+    where = (
+        f"{min(found)}.wsgi{seen_from_here(folder, os.path.isabs(file))}"
+        if found
+        else "PROJECT.wsgi, where PROJECT is the folder of Django's wsgi.py"
+    )
+    return (
+        f"manage.py is Django's command line, and its WSGI application is elsewhere: write {where}"
+    )
 
 
 def missing_module(name, missing):
@@ -133,8 +197,11 @@ def offers(module, module_name):
         for name, value in vars(module).items()
         if not name.startswith("_") and callable(value) and is_own(value, module_name)
     }
-    # The applications before the factories, and those before what is neither.
     fitting = {name: fit(value) for name, value in found.items()}
+    # A program's own, and no factory.
+    if fitting.get("main") == Fit.FACTORY:
+        del found["main"], fitting["main"]
+    # The applications before the factories, and those before what is neither.
     order = [Fit.APPLICATION, Fit.FACTORY]
     names = [name for rank in order for name in found if fitting[name] == rank] or list(found)
     if not names:
@@ -294,7 +361,10 @@ def checked(found, spec):
         raise Refusal(
             NOT_AN_APPLICATION, f"'{spec}' is {a(found)}, not a WSGI application (a callable)", ""
         )
-    if sentence := MISFITS.get(fit(found)):
+    fitting = fit(found)
+    if fitting == Fit.FACTORY and spec.endswith(":main"):
+        fitting = Fit.NEITHER
+    if sentence := MISFITS.get(fitting):
         raise Refusal(NOT_AN_APPLICATION, sentence.format(spec=spec), "")
     return found
 
