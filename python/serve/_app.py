@@ -34,7 +34,7 @@ def load(spec):
         )
     if "/" in module_name or (module_name.endswith(".py") and os.path.exists(module_name)):
         raise Refusal(CANNOT_IMPORT, path_for_a_module(module_name, expression), "")
-    module = import_module(module_name)
+    module = import_module(module_name, expression)
     if is_djangos_tool(module, expression):
         raise Refusal(NOT_AN_APPLICATION, instead_of_manage(module.__file__), "")
     found = (
@@ -43,13 +43,14 @@ def load(spec):
     return checked(found, spec)
 
 
-def import_module(name):
+def import_module(name, expression):
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
             code, sentence, trace = raised(f"importing '{name}'", error)
-            raise Refusal(code, sentence + missing_package(error.name), trace) from None
+            hint = module_above(error.name, name, expression) or missing_package(error.name)
+            raise Refusal(code, sentence + hint, trace) from None
         raise Refusal(CANNOT_IMPORT, missing_module(name, error.name), "") from None
     except BaseException as error:
         raise Refusal(*raised(f"importing '{name}'", error)) from None
@@ -163,8 +164,29 @@ def folder_with(here, name):
     return ""
 
 
+def module_above(missing, name, expression):
+    """What to do if what the application misses is in the folder above, to end a sentence."""
+    first = missing.partition(".")[0]
+    if first in sys.modules:
+        return ""
+    folder = os.getcwd()
+    here = os.path.basename(folder)
+    if first == here and (os.path.exists("__init__.py") or is_project(folder)):
+        # The application has been started inside of its own package.
+        spec = f"{here}.{name}:{expression}" if expression else f"{here}.{name}"
+        quoted = f"'{spec}'" if spec.endswith(")") else spec
+        return f"; it is in ..: write {quoted} --chdir .."
+    files = (f"{first}.py", os.path.join(first, "__init__.py"))
+    if any(os.path.exists(os.path.join("..", file)) for file in files):
+        return "; it is in ..: add --pythonpath .."
+    return ""
+
+
 def missing_package(name):
     """What to do about a package that is not there, to end a sentence."""
+    settings = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+    if f"{settings}.".startswith(f"{name}."):
+        return f"; DJANGO_SETTINGS_MODULE is '{settings}': is that right?"
     for folder in (".venv", "venv", "env"):
         inactive = os.path.realpath(folder) != os.path.realpath(sys.prefix)
         if inactive and os.path.exists(os.path.join(folder, "pyvenv.cfg")):
@@ -175,7 +197,10 @@ def missing_package(name):
     if name.partition(".")[0] in sys.modules:
         return ""  # The package is there, and lacks a module: not a matter of installing.
     if sys.prefix != sys.base_prefix:
-        return f"; install it into the virtual environment {sys.prefix}"
+        return (
+            f"; install it into the virtual environment {sys.prefix}, "
+            "or if it is yours, see --pythonpath and --chdir"
+        )
     return "; activate the application's virtual environment first, or name it with --python"
 
 

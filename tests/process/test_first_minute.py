@@ -225,6 +225,24 @@ def test_main_is_taken_for_no_factory(tmp_path, spec):
     assert "main()" not in line
 
 
+@pytest.mark.parametrize("spec", ["wsgi", "wsgi:application"])
+def test_inside_djangos_package_the_folder_above_is_named(project, spec):
+    here = project / "mysite"
+    line = answer(here, "-w", "1", "-b", "127.0.0.1:0", spec, code=3)
+    assert "No module named 'mysite'" in line
+    assert line.endswith(f"; it is in ..: write mysite.{spec} --chdir ..")
+    follow(line, here)
+
+
+@pytest.mark.parametrize("settings", ["nosuch.settings", "mysite.nosuch"])
+def test_settings_that_are_not_there_are_named(project, settings):
+    source = 'import os\nfrom importlib import import_module\n\nimport_module(os.environ["{}"])\n'
+    (project / "mysite" / "wsgi.py").write_text(source.format("DJANGO_SETTINGS_MODULE"))
+    env = {"DJANGO_SETTINGS_MODULE": settings}
+    line = answer(project, "-w", "1", "-b", "127.0.0.1:0", "mysite.wsgi", code=3, env=env)
+    assert line.endswith(f"; DJANGO_SETTINGS_MODULE is '{settings}': is that right?")
+
+
 # ---- what it is not allowed to do
 
 
@@ -300,7 +318,28 @@ def test_an_active_environment_without_the_package_is_named(place):
         pytest.skip("the tests run outside a virtual environment")
     env = {"VIRTUAL_ENV": sys.prefix}
     line = answer(place, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3, env=env)
-    assert line.endswith(f"; install it into the virtual environment {sys.prefix}")
+    assert line.endswith(
+        f"; install it into the virtual environment {sys.prefix}, "
+        "or if it is yours, see --pythonpath and --chdir"
+    )
+
+
+def test_a_module_of_the_folder_above_is_found(tmp_path):
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "main.py").write_text("import common\n" + APP)
+    (tmp_path / "common.py").write_text("")
+    line = answer(tmp_path / "web", "-b", "127.0.0.1:0", "main:app", code=3)
+    assert line.endswith("No module named 'common'; it is in ..: add --pythonpath ..")
+    options = ["--check-config", "--pythonpath", ".."]
+    assert run(*options, "main:app", cwd=tmp_path / "web")[0] == 0
+
+
+def test_a_folder_that_is_called_as_a_missing_package_is_not_taken_for_it(tmp_path):
+    folder = tmp_path / "serve_tests_have_no_such_module"
+    folder.mkdir()
+    (folder / "main.py").write_text(MISSING)
+    line = answer(folder, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3)
+    assert "it is in" not in line
 
 
 @embedded
