@@ -15,7 +15,8 @@ workers = 4
 # It must not start threads or open connections while it is imported.
 preload_app = False
 
-# Seconds. How long one request may take ...
+# Seconds. How long one request may take in a `sync` worker; in `threads` and `async`, how long
+# a worker may be silent, and request_timeout is for the request ...
 timeout = 30
 # ... how long a stopping worker may finish what it has begun ...
 graceful_timeout = 30

@@ -47,8 +47,12 @@ impl Syslog {
             return Ok(None);
         }
         let address = &settings.syslog_addr;
-        let socket =
-            Socket::open(address).map_err(|error| format!("syslog_addr: {address}: {error}"));
+        let socket = Socket::open(address).map_err(|error| {
+            format!(
+                "syslog_addr: {address}: {error}; start the syslog daemon, correct the address \
+                 (--log-syslog-to), or do without (--no-log-syslog)"
+            )
+        });
         let host = gethostname().ok().and_then(|name| name.into_string().ok());
         Ok(Some(Self {
             socket: socket?,

@@ -34,29 +34,94 @@ def load(spec):
         )
     if "/" in module_name or (module_name.endswith(".py") and os.path.exists(module_name)):
         raise Refusal(CANNOT_IMPORT, path_for_a_module(module_name, expression), "")
-    module = import_module(module_name)
+    module = import_module(module_name, expression)
+    if is_djangos_tool(module, expression):
+        raise Refusal(NOT_AN_APPLICATION, instead_of_manage(module.__file__), "")
     found = (
         evaluate(module, module_name, expression) if expression else default(module, module_name)
     )
     return checked(found, spec)
 
 
-def import_module(name):
+def import_module(name, expression):
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
             code, sentence, trace = raised(f"importing '{name}'", error)
-            raise Refusal(code, sentence + missing_package(error.name), trace) from None
+            hint = module_above(error.name, name, expression) or missing_package(error.name)
+            raise Refusal(code, sentence + hint, trace) from None
         raise Refusal(CANNOT_IMPORT, missing_module(name, error.name), "") from None
     except BaseException as error:
         raise Refusal(*raised(f"importing '{name}'", error)) from None
 
 
 def path_for_a_module(path, expression):
-    folder, name = os.path.split(os.path.normpath(path.removesuffix(".py")))
-    there = f" --chdir {folder}" if folder else ""
-    return f"'{path}' is a file, and a module is wanted: write {name}:{expression or 'app'}{there}"
+    file = path.removesuffix(".py") + ".py"
+    if is_manage(file):
+        return instead_of_manage(file)
+    folder, name = os.path.split(os.path.abspath(file).removesuffix(".py"))
+    if name != "wsgi":
+        expression = expression or "app"
+    elif is_project(folder):
+        folder, package = os.path.split(folder)
+        name = f"{package}.{name}"
+    while is_package(folder):
+        folder, package = os.path.split(folder)
+        name = f"{package}.{name}"
+    application = f"{name}:{expression}" if expression else name
+    there = seen_from_here(folder, os.path.isabs(path))
+    return f"'{path}' is a file, and a module is wanted: write {application}{there}"
+
+
+def is_package(folder):
+    """Whether modules of it have to be called by its name; the working directory's need not."""
+    inside = os.path.exists(os.path.join(folder, "__init__.py"))
+    return inside and folder != os.getcwd() and os.path.basename(folder).isidentifier()
+
+
+def is_project(folder):
+    """Whether that is the folder of settings of a Django project: its manage.py is beside it."""
+    beside = os.path.join(os.path.dirname(folder), "manage.py")
+    return os.path.exists(beside) and os.path.basename(folder).isidentifier()
+
+
+def seen_from_here(folder, absolute):
+    """What else to write, to start in that folder."""
+    path = os.path.relpath(folder)
+    return "" if path == os.curdir else f" --chdir {folder if absolute else path}"
+
+
+def is_djangos_tool(module, expression):
+    """Whether somebody has named Django's manage.py, which has no application."""
+    usual = ("app", "application")
+    named = expression in ("", *usual, "main", "main()")
+    has_one = any(hasattr(module, name) for name in usual)
+    return named and not has_one and is_manage(getattr(module, "__file__", None) or "")
+
+
+def is_manage(file):
+    if os.path.basename(file) != "manage.py":
+        return False
+    try:
+        with open(file, encoding="utf-8", errors="replace") as source:
+            return "DJANGO_SETTINGS_MODULE" in source.read()
+    except OSError:
+        return False
+
+
+def instead_of_manage(file):
+    folder = os.path.dirname(os.path.abspath(file))
+    entries = os.scandir(folder)
+    found = [item.name for item in entries if os.path.exists(os.path.join(item.path, "wsgi.py"))]
+    where = (
+        f"{min(found)}.wsgi{seen_from_here(folder, os.path.isabs(file))}"
+        if found
+        else "PROJECT.wsgi, where PROJECT is the folder of Django's wsgi.py"
+    )
+    return (
+        f"manage.py is Django's command line, and its WSGI application is elsewhere: write {where}"
+    )
 
 
 def missing_module(name, missing):
@@ -99,8 +164,29 @@ def folder_with(here, name):
     return ""
 
 
+def module_above(missing, name, expression):
+    """What to do if what the application misses is in the folder above, to end a sentence."""
+    first = missing.partition(".")[0]
+    if first in sys.modules:
+        return ""
+    folder = os.getcwd()
+    here = os.path.basename(folder)
+    if first == here and (os.path.exists("__init__.py") or is_project(folder)):
+        # The application has been started inside of its own package.
+        spec = f"{here}.{name}:{expression}" if expression else f"{here}.{name}"
+        quoted = f"'{spec}'" if spec.endswith(")") else spec
+        return f"; it is in ..: write {quoted} --chdir .."
+    files = (f"{first}.py", os.path.join(first, "__init__.py"))
+    if any(os.path.exists(os.path.join("..", file)) for file in files):
+        return "; it is in ..: add --pythonpath .."
+    return ""
+
+
 def missing_package(name):
     """What to do about a package that is not there, to end a sentence."""
+    settings = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+    if f"{settings}.".startswith(f"{name}."):
+        return f"; DJANGO_SETTINGS_MODULE is '{settings}': is that right?"
     for folder in (".venv", "venv", "env"):
         inactive = os.path.realpath(folder) != os.path.realpath(sys.prefix)
         if inactive and os.path.exists(os.path.join(folder, "pyvenv.cfg")):
@@ -111,7 +197,10 @@ def missing_package(name):
     if name.partition(".")[0] in sys.modules:
         return ""  # The package is there, and lacks a module: not a matter of installing.
     if sys.prefix != sys.base_prefix:
-        return f"; install it into the virtual environment {sys.prefix}"
+        return (
+            f"; install it into the virtual environment {sys.prefix}, "
+            "or if it is yours, see --pythonpath and --chdir"
+        )
     return "; activate the application's virtual environment first, or name it with --python"
 
 
@@ -133,8 +222,11 @@ def offers(module, module_name):
         for name, value in vars(module).items()
         if not name.startswith("_") and callable(value) and is_own(value, module_name)
     }
-    # The applications before the factories, and those before what is neither.
     fitting = {name: fit(value) for name, value in found.items()}
+    # A program's own, and no factory.
+    if fitting.get("main") == Fit.FACTORY:
+        del found["main"], fitting["main"]
+    # The applications before the factories, and those before what is neither.
     order = [Fit.APPLICATION, Fit.FACTORY]
     names = [name for rank in order for name in found if fitting[name] == rank] or list(found)
     if not names:
@@ -294,7 +386,10 @@ def checked(found, spec):
         raise Refusal(
             NOT_AN_APPLICATION, f"'{spec}' is {a(found)}, not a WSGI application (a callable)", ""
         )
-    if sentence := MISFITS.get(fit(found)):
+    fitting = fit(found)
+    if fitting == Fit.FACTORY and spec.endswith(":main"):
+        fitting = Fit.NEITHER
+    if sentence := MISFITS.get(fitting):
         raise Refusal(NOT_AN_APPLICATION, sentence.format(spec=spec), "")
     return found
 

@@ -20,7 +20,7 @@ complete -c serve -l max-rss -d 'Replace a worker that holds this much memory; 0
 complete -c serve -s u -l user -d 'Run the application as this user' -r
 complete -c serve -s g -l group -d 'Run the application as this group' -r
 complete -c serve -s m -l umask -d 'Permissions that new files do not get, in octal' -r
-complete -c serve -s t -l timeout -d 'Give up a request that takes this long; 0 is never [default: 30]' -r
+complete -c serve -s t -l timeout -d 'Limit of a request (sync) or of a worker\'s silence; 0 is never [default: 30]' -r
 complete -c serve -l request-timeout -d 'End a request that takes this long with 504; 0 is never [default: 0]' -r
 complete -c serve -l graceful-timeout -d 'Time to finish requests at a stop or reload [default: 30]' -r
 complete -c serve -l drain-delay -d 'Keep accepting for this long after TERM [default: 0]' -r

@@ -18,6 +18,7 @@ keyUsage = critical, keyCertSign
 subjectAltName = DNS:localhost, IP:127.0.0.1
 [client]
 extendedKeyUsage = clientAuth
+[none]
 """
 CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 
@@ -40,10 +41,18 @@ class Authority:
     def client(self, name="client"):
         return self._make(name, "client", signed=True)
 
-    def _make(self, name, extensions, *, signed=False):
+    def first_version(self, name="first"):
+        """A client's certificate of X.509 version 1, which has no extensions."""
+        usage = subprocess.run(["openssl", "req", "-help"], capture_output=True, text=True)
+        # Where there is an option for it, version 3 is what is made otherwise.
+        options = ["-x509v1"] if "-x509v1" in usage.stdout + usage.stderr else []
+        return self._make(name, "none", *options, signed=True)
+
+    def _make(self, name, extensions, *options, signed=False):
         pem, config = self.folder / f"{name}.pem", self.folder / f"{name}.cnf"
         config.write_text(CONFIG.format(name=name))
         command = ["req", "-x509", "-config", config, "-extensions", extensions, *CURVE]
+        command += options
         if signed:
             command += ["-CA", self.pem, "-CAkey", self.pem.with_suffix(".key")]
         openssl(*command, "-days", "2", "-out", pem, "-keyout", pem.with_suffix(".key"))

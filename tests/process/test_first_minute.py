@@ -139,6 +139,125 @@ def test_a_module_of_a_package_is_named_in_full(tmp_path, spec, code):
     assert line.endswith("; did you mean 'shop.wsgi'?")
 
 
+# ---- Django
+
+MANAGE = """
+import os
+import sys
+
+
+def main():
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
+"""
+#: What Django's does: it imports the settings.
+DJANGO = "import mysite.settings\n\n\ndef application(environ, start_response):\n    pass\n"
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The files that `django-admin startproject mysite` makes."""
+    package = tmp_path / "mysite"
+    package.mkdir()
+    (tmp_path / "manage.py").write_text(MANAGE)
+    (package / "__init__.py").write_text("")
+    (package / "settings.py").write_text("")
+    (package / "wsgi.py").write_text(DJANGO)
+    return tmp_path
+
+
+def follow(line, here):
+    """Types what the last words of the line say."""
+    command = line.rpartition(": write ")[2].split()
+    assert run("--check-config", *command, cwd=here)[0] == 0, line
+
+
+@pytest.mark.parametrize("regular", [True, False], ids=["package", "namespace"])
+@pytest.mark.parametrize(
+    ("below", "spec", "written"),
+    [
+        ("", "mysite/wsgi.py", "mysite.wsgi"),
+        ("", "mysite/wsgi.py:application", "mysite.wsgi:application"),
+        ("mysite", "wsgi.py", "mysite.wsgi --chdir .."),
+        ("mysite", "../mysite/wsgi.py", "mysite.wsgi --chdir .."),
+    ],
+)
+def test_the_file_of_a_package_is_answered_by_its_whole_name(
+    project, below, spec, written, regular
+):
+    if not regular:
+        (project / "mysite" / "__init__.py").unlink()
+    here = project / below
+    line = answer(here, "-w", "1", "-b", "127.0.0.1:0", spec, code=3)
+    assert line.endswith(f", and a module is wanted: write {written}")
+    follow(line, here)
+
+
+def test_a_file_of_nested_packages_is_answered_by_its_whole_name(tmp_path):
+    (tmp_path / "src" / "shop" / "web").mkdir(parents=True)
+    for folder in ("shop", "shop/web"):
+        (tmp_path / "src" / folder / "__init__.py").write_text("")
+    (tmp_path / "src" / "shop" / "web" / "main.py").write_text(APP)
+    line = answer(tmp_path, "-w", "1", "-b", "127.0.0.1:0", "src/shop/web/main.py", code=3)
+    assert line.endswith("a module is wanted: write shop.web.main:app --chdir src")
+    follow(line, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [("manage.py", 3), ("./manage.py:app", 3), ("manage", 4), ("manage:app", 4)]
+    + [("manage:main", 4), ("manage:main()", 4)],
+)
+def test_djangos_manage_is_answered_by_the_application(project, spec, code):
+    line = answer(project, "-w", "1", "-b", "127.0.0.1:0", spec, code=code)
+    assert "manage.py is Django's command line, and its WSGI application is elsewhere" in line
+    assert line.endswith(": write mysite.wsgi")
+    follow(line, project)
+
+
+def test_djangos_manage_in_a_folder_is_answered_by_the_application(project):
+    line = answer(project.parent, "-b", "127.0.0.1:0", f"{project.name}/manage.py", code=3)
+    assert line.endswith(f": write mysite.wsgi --chdir {project.name}")
+    follow(line, project.parent)
+
+
+def test_djangos_manage_alone_is_answered_by_the_usual_name(tmp_path):
+    (tmp_path / "manage.py").write_text(MANAGE)
+    line = answer(tmp_path, "-b", "127.0.0.1:0", "manage", code=4)
+    assert line.endswith(": write PROJECT.wsgi, where PROJECT is the folder of Django's wsgi.py")
+
+
+@pytest.mark.parametrize("spec", ["tool", "tool:main"])
+def test_main_is_taken_for_no_factory(tmp_path, spec):
+    (tmp_path / "tool.py").write_text("def main():\n    pass\n")
+    line = answer(tmp_path, "-b", "127.0.0.1:0", spec, code=4)
+    assert "main()" not in line
+
+
+@pytest.mark.parametrize("spec", ["wsgi", "wsgi:application"])
+def test_inside_djangos_package_the_folder_above_is_named(project, spec):
+    here = project / "mysite"
+    line = answer(here, "-w", "1", "-b", "127.0.0.1:0", spec, code=3)
+    assert "No module named 'mysite'" in line
+    assert line.endswith(f"; it is in ..: write mysite.{spec} --chdir ..")
+    follow(line, here)
+
+
+@pytest.mark.parametrize("settings", ["nosuch.settings", "mysite.nosuch"])
+def test_settings_that_are_not_there_are_named(project, settings):
+    source = 'import os\nfrom importlib import import_module\n\nimport_module(os.environ["{}"])\n'
+    (project / "mysite" / "wsgi.py").write_text(source.format("DJANGO_SETTINGS_MODULE"))
+    env = {"DJANGO_SETTINGS_MODULE": settings}
+    line = answer(project, "-w", "1", "-b", "127.0.0.1:0", "mysite.wsgi", code=3, env=env)
+    assert line.endswith(f"; DJANGO_SETTINGS_MODULE is '{settings}': is that right?")
+
+
 # ---- what it is not allowed to do
 
 
@@ -214,7 +333,28 @@ def test_an_active_environment_without_the_package_is_named(place):
         pytest.skip("the tests run outside a virtual environment")
     env = {"VIRTUAL_ENV": sys.prefix}
     line = answer(place, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3, env=env)
-    assert line.endswith(f"; install it into the virtual environment {sys.prefix}")
+    assert line.endswith(
+        f"; install it into the virtual environment {sys.prefix}, "
+        "or if it is yours, see --pythonpath and --chdir"
+    )
+
+
+def test_a_module_of_the_folder_above_is_found(tmp_path):
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "main.py").write_text("import common\n" + APP)
+    (tmp_path / "common.py").write_text("")
+    line = answer(tmp_path / "web", "-b", "127.0.0.1:0", "main:app", code=3)
+    assert line.endswith("No module named 'common'; it is in ..: add --pythonpath ..")
+    options = ["--check-config", "--pythonpath", ".."]
+    assert run(*options, "main:app", cwd=tmp_path / "web")[0] == 0
+
+
+def test_a_folder_that_is_called_as_a_missing_package_is_not_taken_for_it(tmp_path):
+    folder = tmp_path / "serve_tests_have_no_such_module"
+    folder.mkdir()
+    (folder / "main.py").write_text(MISSING)
+    line = answer(folder, "-w", "1", "-b", "127.0.0.1:0", "main:app", code=3)
+    assert "it is in" not in line
 
 
 @embedded

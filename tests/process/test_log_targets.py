@@ -151,6 +151,16 @@ def test_syslog_by_a_unix_socket_without_access_lines(serve, tmp_path):
     assert not any("access" in line for line in ear.lines)
 
 
+def test_a_syslog_that_is_not_there_ends_the_start_and_says_what_to_do(serve, tmp_path):
+    options = ["--log-syslog", "--log-syslog-to", f"unix://{tmp_path}/none"]
+    server = serve(RAISES, *options, start=False)
+    assert server.launch().wait() == 1
+    server.log.wait(
+        rf"syslog_addr: unix://{tmp_path}/none: No such file or directory.*; start the syslog "
+        r"daemon, correct the address \(--log-syslog-to\), or do without \(--no-log-syslog\)$"
+    )
+
+
 def test_a_syslog_that_goes_away_costs_no_request_and_one_line(serve, tmp_path):
     ear = Ear(socket.AF_UNIX, str(tmp_path / "log"))
     server = serve(RAISES, "--log-syslog", "--log-syslog-to", f"unix://{tmp_path}/log")

@@ -682,6 +682,23 @@ def test_clients_are_asked_for_a_certificate(
     assert server.log.count(r" (warning|error): ") == 0
 
 
+@pytest.mark.parametrize("kind", ["authority", "first"])
+def test_a_certificate_that_was_made_wrongly_is_told_in_words(
+    serve, options, client, authority, kind
+):
+    server = serve(SEES, *options, "--cert-reqs", "2", "--ca-certs", authority.pem)
+    mine = authority.pem if kind == "authority" else authority.first_version()
+    assert not is_served(server, client, authority.trust(client=mine))
+    words = {
+        "authority": "is an authority's own: sign another one with it for the client",
+        "first": "is of X.509 version 1: sign one of version 3",
+    }
+    server.log.wait(
+        r" info: client=127\.0\.0\.1:\d+ TLS handshake failed: "
+        rf"the client's certificate {words[kind]}$"
+    )
+
+
 @each_class
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_the_application_sees_the_certificate_of_its_client(

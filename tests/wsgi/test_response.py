@@ -436,11 +436,15 @@ def test_whatever_is_raised_midway_ends_the_request_and_not_the_worker(ask, log,
     [
         ("/str_in_list", "TypeError: the response body must be bytes, not .*str"),
         ("/str_itself", "TypeError: the response body must be bytes, not .*str"),
-        ("/bytes_itself", "TypeError: the response body must be .*bytes"),
+        (
+            "/bytes_itself",
+            r"TypeError: the application returned bytes; it must return an iterable of bytes, "
+            r"such as \[b'\.\.\.'\]$",
+        ),
         ("/bytearray", "TypeError: the response body must be bytes, not .*bytearray"),
         ("/none_in_list", "TypeError: the response body must be bytes, not .*NoneType"),
         ("/str_from_generator", "TypeError: the response body must be bytes, not .*str"),
-        ("/none", "TypeError: .*NoneType.* not iterable"),
+        ("/none", r"TypeError: the application returned None: is a 'return' missing\?$"),
         ("/number", "TypeError: .*int.* not iterable"),
     ],
 )

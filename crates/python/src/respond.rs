@@ -288,8 +288,9 @@ impl<'py> Call<'_, 'py> {
         {
             return self.send_file(file, offset, left);
         }
-        for piece in body.try_iter()? {
-            if self.send_piece(Size::Unknown, bytes(&piece?)?.as_bytes())? == Sent::Gone {
+        for piece in body.try_iter().map_err(|error| unfit(body, error))? {
+            let piece = bytes(&piece?).map_err(|error| unfit(body, error))?;
+            if self.send_piece(Size::Unknown, piece.as_bytes())? == Sent::Gone {
                 break;
             }
         }
@@ -455,6 +456,23 @@ fn bytes<'py>(piece: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         let kind = piece.get_type();
         PyTypeError::new_err(format!("the response body must be bytes, not {kind}"))
     })
+}
+
+/// Why `body` cannot be sent. Python's words for two usual slips do not lead to
+/// them: it finds None not iterable, and numbers in an object of bytes.
+#[cold]
+#[inline(never)]
+fn unfit(body: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    if body.is_none() {
+        PyTypeError::new_err("the application returned None: is a 'return' missing?")
+    } else if body.is_instance_of::<PyBytes>() {
+        PyTypeError::new_err(
+            "the application returned bytes; it must return an iterable of bytes, \
+             such as [b'...']",
+        )
+    } else {
+        error
+    }
 }
 
 /// PEP 3333: `close()` is called whatever happened, once.

@@ -15,7 +15,8 @@ pub(super) const ROWS: &[Row] = &[
         summary: "Reload when a source file changes",
         details: "When a `.py` file is saved in the working directory, in `pythonpath` or below, the \
             server reloads, as with HUP: code that does not load is shown in the log, and what \
-            was there serves on. Hidden folders, virtual environments and `node_modules` are not \
+            was there serves on. At the first start nothing is there yet: code that does not load \
+            ends it with exit code 3. Hidden folders, virtual environments and `node_modules` are not \
             watched. Without `workers` there is one. For development: a server that clients use \
             is reloaded by HUP.",
         gunicorn: "In gunicorn, code that does not load stops the worker, and loaded modules alone are \

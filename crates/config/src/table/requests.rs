@@ -12,12 +12,14 @@ pub(super) const ROWS: &[Row] = &[
         kind: FROM_ZERO,
         default: Some("30"),
         group: TIMEOUTS,
-        summary: "Give up a request that takes this long; 0 is never",
+        summary: "Limit of a request (sync) or of a worker's silence; 0 is never",
         details: "A request that takes this long in a `sync` worker is answered with 504 and \
             interrupted, and its stacks are logged; the worker goes on. A worker that has made \
             no progress five seconds later is stuck: it is logged and replaced. A client that \
-            is slow to read does not count. In an `async` worker, it is a request that keeps all others \
-            waiting for this long that is ended; `request_timeout` is for those that only wait. 0 means never. A time is a number of seconds, or has a unit: `500ms`, \
+            is slow to read does not count. In a `threads` worker it is no limit of a request, \
+            only of a worker that is silent because none of its threads can run Python any more. \
+            In an `async` worker, it is a request that keeps all others waiting for this long \
+            that is ended. `request_timeout` is the limit of a request in every class. 0 means never. A time is a number of seconds, or has a unit: `500ms`, \
             `30s`, `2m`, `1h`.",
         gunicorn: "In gunicorn, times are whole seconds, and the worker is always replaced.",
     },

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::FileExt;
 
-use rustls::{Error, ServerConnection};
+use rustls::{CertificateError, Error, ServerConnection};
 
 use super::Tls;
 use super::files::pem;
@@ -172,6 +172,9 @@ impl Session {
             // Such as a client none of whose algorithms suits the key: rustls
             // calls it unexpected, which the log should not.
             Error::General(reason) => reason,
+            Error::InvalidCertificate(CertificateError::Other(reason)) => {
+                unfit(&reason.to_string())
+            }
             error => error.to_string(),
         })
     }
@@ -367,6 +370,17 @@ impl Session {
     pub(crate) fn break_off(&mut self) {
         self.stage = Stage::Over;
     }
+}
+
+/// Why the client's certificate is not taken, for what rustls has no word but the
+/// name that the error has in webpki.
+fn unfit(reason: &str) -> String {
+    let words = match reason {
+        "CaUsedAsEndEntity" => "is an authority's own: sign another one with it for the client",
+        "UnsupportedCertVersion" => "is of X.509 version 1: sign one of version 3",
+        other => return format!("the client's certificate is invalid: {other}"),
+    };
+    format!("the client's certificate {words}")
 }
 
 /// Encrypts a piece of `parts`, without their first `skip` bytes; tells how long
