@@ -36,8 +36,12 @@ class Body:
     """An iterable that remembers what was done with it, under the name that the query gives."""
 
     def __init__(self, environ, pieces):
-        self.events = EVENTS.setdefault(query(environ), [])
+        self._name = query(environ)
         self._pieces = iter(pieces)
+
+    @property
+    def events(self):
+        return EVENTS.setdefault(self._name, [])
 
     def __iter__(self):
         return self
