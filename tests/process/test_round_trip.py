@@ -30,6 +30,10 @@ SPECIAL = {
     "group": [0],
     "syslog_addr": ["udp://localhost:514", "unix:///dev/log"],
     "statsd_host": ["localhost:8125", "unix:///run/statsd"],
+    "access_log_format": ['%(h)s "%(r)s" \\ \u00e9 %({x-a}i)s %%', "json"],
+    "access_log_skip": [["path=/a#*"], ["path=/\u00e9*", "status=2xx path=/'"]],
+    "forwarded_allow_ips": ["*", "10.0.0.0/8,::1", ""],
+    "proxy_allow_ips": ["*", "10.0.0.0/8,::1"],
 }
 
 LETTERS = "abcXYZ019 _-/:.=,#'\"\\%{}[]()\t\n\x7f\u00e9\u2028\U0001f600"
