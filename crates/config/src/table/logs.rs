@@ -170,8 +170,8 @@ pub(super) const ROWS: &[Row] = &[
         group: LOGS,
         summary: "Send the logs to syslog as well",
         details: "Messages and access lines are also sent to `syslog_addr`, as RFC 5424 has them, under the \
-            names `serve.error` and `serve.access`. Nothing waits for syslog: what it does not take \
-            is lost.",
+            names `serve.error` and `serve.access`. It must be there when the server starts. Nothing \
+            waits for it then: what it does not take is lost.",
         gunicorn: "In gunicorn the names begin with `gunicorn`, and the form is RFC 3164.",
     },
     Row {
