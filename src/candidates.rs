@@ -18,6 +18,19 @@ pub(crate) struct Candidate {
     pub(crate) file: String,
 }
 
+/// What to type when no application is named.
+pub(crate) fn nameless(directory: &Path) -> String {
+    let help = "`serve --help` shows more";
+    match find(directory) {
+        Some(Candidate { arguments, file }) => format!(
+            "no application is named: write `serve {arguments}` for the one in {file}; {help}"
+        ),
+        None => format!(
+            "no application is named: write `serve main:app`, where main.py has a WSGI application called app; {help}"
+        ),
+    }
+}
+
 /// The application in `directory` that is most probably meant; else one near by,
 /// since people start in the wrong folder.
 pub(crate) fn find(directory: &Path) -> Option<Candidate> {

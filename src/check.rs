@@ -12,13 +12,13 @@ use crate::invocation::Invocation;
 use crate::mold::Collected;
 use crate::privileges::Owner;
 use crate::trust::{proxy, trust};
-use crate::{engine, house, logger, logs, mold, python_logging, tls, worker};
+use crate::{candidates, engine, logger, logs, mold, python_logging, tls, worker};
 
 /// Resolves all settings and loads the application; returns the exit code.
 pub(crate) fn config(invocation: &Invocation) -> i32 {
     looked(invocation, |py, settings, owner, collected| {
         if settings.wsgi_app.is_none() {
-            return Err(refused(&house::nameless(&invocation.directory)));
+            return Err(refused(&candidates::nameless(&invocation.directory)));
         }
         // As whom and where a mold would load it.
         invocation.enter(settings).map_err(|reason| refused(&reason))?;

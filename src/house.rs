@@ -165,7 +165,7 @@ impl<'a> House<'a> {
         self.config = Some(document.origin).filter(|origin| !origin.is_empty());
         let settings = settings.map_err(usage)?;
         if settings.wsgi_app.is_none() {
-            return Err(refusal(2, nameless(&self.invocation.directory)));
+            return Err(refusal(2, candidates::nameless(&self.invocation.directory)));
         }
         Ok(settings)
     }
@@ -469,19 +469,6 @@ fn remove_socket(listener: &Listener) {
         && let Err(error) = fs::remove_file(path)
     {
         log::warn!("cannot remove the socket {}: {error}", path.display());
-    }
-}
-
-/// What to type when no application is named.
-pub(crate) fn nameless(directory: &Path) -> String {
-    let help = "`serve --help` shows more";
-    match candidates::find(directory) {
-        Some(candidates::Candidate { arguments, file }) => format!(
-            "no application is named: write `serve {arguments}` for the one in {file}; {help}"
-        ),
-        None => format!(
-            "no application is named: write `serve main:app`, where main.py has a WSGI application called app; {help}"
-        ),
     }
 }
 

@@ -295,9 +295,7 @@ impl Kind {
             _ => Vec::new(),
         }
     }
-}
 
-impl Kind {
     /// What its flag means without a value, if it may be without one.
     pub(crate) fn bare(&self) -> Option<&'static str> {
         match self {

@@ -308,7 +308,8 @@ mod tests {
         push(&mut spool, b"4567");
         assert!(spool.file.is_none());
         push(&mut spool, b"8");
-        assert_eq!((spool.len(), spool.memory.len()), (9, 0));
+        assert_eq!(spool.len(), 9);
+        assert!(matches!(&spool.memory.0, Place::Own(bytes) if bytes.capacity() == 0));
         push(&mut spool, b"9");
         let Body::File(file, 10) = spool.finish() else { panic!("not a file of 10 bytes") };
         let mut text = [0; 10];
@@ -331,6 +332,14 @@ mod tests {
         let most = whole(b"0123", u64::MAX);
         assert!(matches!(most, Body::File(_, 4)), "whatever a client announces");
         assert!(matches!(whole(b"0", 1), Body::Memory(_)), "small ones need no part of it");
+    }
+
+    #[test]
+    fn memory_that_cannot_be_had_is_a_file() {
+        let mut room = Room::new(2, usize::MAX);
+        let body = whole(b"0123", &mut room, 1 << 62);
+        assert!(matches!(body, Body::File(_, 4)), "no machine has so much");
+        assert_eq!(room.pool.memory().left, usize::MAX);
     }
 
     #[test]
