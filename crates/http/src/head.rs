@@ -2,7 +2,7 @@
 //!
 //! Received bytes are appended once, parsed line by line as lines complete, and
 //! never looked at again; what was found is kept as spans. Fields that are, byte by
-//! byte, those of the request before are not parsed again. Header names are not
+//! byte, those of the request before are not parsed again, nor is a whole head. Header names are not
 //! filtered: what an underscore may mean is up to the gateway.
 
 use std::mem::take;
@@ -33,9 +33,7 @@ pub struct Head {
 struct Past {
     /// Empty if nothing is kept.
     bytes: Vec<u8>,
-    /// Where its field lines are in `bytes`.
-    lines: usize,
-    version: Version,
+    request: RequestLine,
     fields: Fields,
 }
 
@@ -189,8 +187,7 @@ impl Head {
         let mut past = self.past.take();
         if self.stage == Stage::Complete && bytes.len() <= PAST {
             let past = past.get_or_insert_default();
-            past.lines = self.request.line.end + LINE_END.len();
-            past.version = self.request.version;
+            past.request = self.request;
             (past.bytes, past.fields) = (take(&mut bytes), take(&mut fields));
         }
         bytes.clear();
@@ -250,21 +247,22 @@ impl Head {
         let Some(past) = self.past.as_deref_mut().filter(|past| !past.bytes.is_empty()) else {
             return 0;
         };
-        let (lines, version) = (past.lines, past.version);
+        let before = past.request;
         (self.bytes, self.fields) = (take(&mut past.bytes), take(&mut past.fields));
-        let line = self.line_before(input, &self.bytes[lines..], limits);
-        let Some(request) = line.filter(|request| request.version == version) else {
-            self.bytes.clear();
-            self.fields.clear();
-            return 0;
-        };
-        let len = request.line.end + LINE_END.len();
-        if len == lines {
-            self.bytes[..len].copy_from_slice(&input[..len]);
+        if input.starts_with(&self.bytes) {
+            self.request = before;
         } else {
+            let lines = before.line.end + LINE_END.len();
+            let line = self.line_before(input, &self.bytes[lines..], limits);
+            let Some(request) = line.filter(|request| request.version == before.version) else {
+                self.bytes.clear();
+                self.fields.clear();
+                return 0;
+            };
+            let len = request.line.end + LINE_END.len();
             self.bytes.splice(..lines, input[..len].iter().copied());
+            self.request = request;
         }
-        self.request = request;
         self.line = self.bytes.len();
         self.stage = Stage::Complete;
         self.line

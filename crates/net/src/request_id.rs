@@ -7,8 +7,6 @@ use std::io::{self, Read};
 use std::process;
 use std::time::SystemTime;
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
 /// Bytes of a name that a proxy may give.
 const MOST: usize = 128;
 
@@ -31,25 +29,36 @@ impl RequestId {
 }
 
 impl RequestId {
-    /// The name, for which `digits` may be needed: each request has one, and the
-    /// formatting of the standard library is slow.
-    pub fn text<'a>(&'a self, digits: &'a mut [u8; 24]) -> &'a str {
+    /// The name, in ASCII, for which `digits` may be needed: each request has one,
+    /// and the formatting of the standard library is slow.
+    pub fn bytes<'a>(&'a self, digits: &'a mut [u8; 24]) -> &'a [u8] {
         let (maker, number) = match self {
             Self::Made(maker, number) => (*maker, *number),
-            Self::Given(text) => return text,
+            Self::Given(text) => return text.as_bytes(),
         };
-        let bytes = maker.to_be_bytes().into_iter().chain(number.to_be_bytes());
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            pair[0] = HEX[usize::from(byte >> 4)];
-            pair[1] = HEX[usize::from(byte & 0xf)];
+        let [a, b, c, d, low @ ..] = maker.to_be_bytes();
+        let parts = [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes(low), number];
+        for (place, part) in digits.chunks_exact_mut(8).zip(parts) {
+            place.copy_from_slice(&hexadecimal(part));
         }
-        str::from_utf8(digits).expect("hexadecimal digits are ASCII")
+        digits
     }
+}
+
+/// Eight digits at once: each byte of the result is made of four bits of `number`.
+fn hexadecimal(number: u32) -> [u8; 8] {
+    let mut digits = u64::from(number);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((digits + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    let to_letter = u64::from(b'a' - b'9' - 1);
+    (digits + 0x3030_3030_3030_3030 + letters * to_letter).to_be_bytes()
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text(&mut [0; 24]))
+        f.write_str(&String::from_utf8_lossy(self.bytes(&mut [0; 24])))
     }
 }
 
@@ -108,7 +117,8 @@ mod tests {
         let after = ids.next().unwrap();
         assert!(first != last && first != after && last != after);
         assert_eq!(first.to_string().len(), 24);
-        assert_eq!(RequestId::Made(0x1f, 0xabc).to_string(), "000000000000001f00000abc");
+        let name = RequestId::Made(0x0123_4567_89ab_cdef, 0xfabc);
+        assert_eq!(name.to_string(), "0123456789abcdef0000fabc");
         assert_ne!(Ids::new(true).next(), Ids::new(true).next());
         assert_eq!(Ids::new(false).next(), None);
     }

@@ -69,6 +69,8 @@ struct Recent {
     listener: usize,
     version: Version,
     scheme: Option<Scheme>,
+    /// Of the client; `None`: by a unix socket.
+    address: Option<IpAddr>,
     fields: Vec<u8>,
     /// Without what is only for one request, or one connection.
     environ: Option<Py<PyDict>>,
@@ -85,6 +87,7 @@ impl Recent {
             && self.listener == exchange.listener
             && self.version == head.version()
             && self.scheme == exchange.seen.scheme
+            && self.address == address(exchange.peer)
             // Of another form, it can replace a header.
             && head.target().first() == Some(&b'/')
     }
@@ -105,7 +108,7 @@ impl Recent {
         }
         self.environ = None;
         (self.listener, self.version) = (exchange.listener, head.version());
-        self.scheme = exchange.seen.scheme;
+        (self.scheme, self.address) = (exchange.seen.scheme, address(exchange.peer));
         self.fields.clear();
         if head.field_lines().len() <= Self::MOST {
             self.fields.extend_from_slice(head.field_lines());
@@ -214,7 +217,12 @@ impl Environs {
         input: &Bound<'py, Input>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let environ = self.for_head(py, head, exchange)?;
-        self.set_peer(&environ, exchange.peer)?;
+        // 0: a proxy did not say.
+        if let Peer::Tcp(address) = exchange.peer
+            && address.port() != 0
+        {
+            environ.set_item(intern!(py, "REMOTE_PORT"), self.ports.of(py, address.port()))?;
+        }
         if let Some(proxy) = exchange.proxy {
             set_proxy(&environ, proxy)?;
         }
@@ -227,7 +235,7 @@ impl Environs {
         Ok(environ)
     }
 
-    /// What the head alone decides.
+    /// What the head and the client's address decide.
     fn for_head<'py>(
         &mut self,
         py: Python<'py>,
@@ -248,6 +256,7 @@ impl Environs {
             environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
         }
         self.set_fields(&environ, head, exchange.seen.scheme)?;
+        self.set_address(&environ, exchange.peer)?;
         self.recent.note(&environ, again, head, exchange)?;
         Ok(environ)
     }
@@ -267,24 +276,18 @@ impl Environs {
         environ.set_item(intern!(py, "RAW_URI"), self.target.of(py, head.target()))
     }
 
-    fn set_peer(&mut self, environ: &Bound<'_, PyDict>, peer: Peer) -> PyResult<()> {
+    fn set_address(&mut self, environ: &Bound<'_, PyDict>, peer: Peer) -> PyResult<()> {
         let py = environ.py();
-        let Peer::Tcp(address) = peer else {
-            return environ.set_item(intern!(py, "REMOTE_ADDR"), intern!(py, ""));
-        };
-        let ip = match &self.address {
-            Some((ip, text)) if *ip == address.ip() => text.bind(py).clone(),
-            _ => {
-                let text = PyString::new(py, &address.ip().to_string());
-                self.address = Some((address.ip(), text.clone().unbind()));
+        let text = match (address(peer), &self.address) {
+            (None, _) => intern!(py, "").clone(),
+            (Some(ip), Some((known, text))) if *known == ip => text.bind(py).clone(),
+            (Some(ip), _) => {
+                let text = PyString::new(py, &ip.to_string());
+                self.address = Some((ip, text.clone().unbind()));
                 text
             }
         };
-        environ.set_item(intern!(py, "REMOTE_ADDR"), ip)?;
-        if address.port() == 0 {
-            return Ok(()); // A proxy did not say.
-        }
-        environ.set_item(intern!(py, "REMOTE_PORT"), self.ports.of(py, address.port()))
+        environ.set_item(intern!(py, "REMOTE_ADDR"), text)
     }
 
     fn set_fields(
@@ -322,6 +325,13 @@ impl Environs {
             set_name_from_host(environ, head.host().unwrap_or_default(), scheme)?;
         }
         Ok(())
+    }
+}
+
+fn address(peer: Peer) -> Option<IpAddr> {
+    match peer {
+        Peer::Tcp(address) => Some(address.ip()),
+        Peer::Unix => None,
     }
 }
 

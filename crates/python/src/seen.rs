@@ -12,7 +12,7 @@ use crate::latin1::decode;
 pub(crate) fn apply(environ: &Bound<'_, PyDict>, seen: &Seen) -> PyResult<()> {
     let py = environ.py();
     if let Some(id) = &seen.id {
-        let text = decode(py, id.text(&mut [0; 24]).as_bytes());
+        let text = decode(py, id.bytes(&mut [0; 24]));
         environ.set_item(intern!(py, "HTTP_X_REQUEST_ID"), text)?;
     }
     if seen.scheme == Some(Scheme::Https) {
