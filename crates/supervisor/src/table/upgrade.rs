@@ -71,8 +71,8 @@ impl Table {
         self.upgrade = Upgrade::None;
         let level = if ending == Ending::Code(0) { Level::Info } else { Level::Error };
         let blame = remains.blame(ending);
-        let text = format!("new master pid={pid} has gone: {ending}{blame}; this one serves on");
-        self.log(level, text);
+        let rest = if self.is_stopping() { "stops as well" } else { "serves on" };
+        self.log(level, format!("new master pid={pid} has gone: {ending}{blame}; this one {rest}"));
         self.push(Action::UpgradeOver);
         if was_heir && self.is_stopping() {
             // What was left to the new master's workers is theirs again.

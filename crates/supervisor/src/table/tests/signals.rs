@@ -38,6 +38,7 @@ fn idle_connections_are_left_to_a_new_master_that_serves() {
         script.signal(Signal::SIGTERM);
         // If it dies all the same, nobody takes what was left to it.
         script.step(Event::exited(pid, Ending::Signal(9)));
+        assert!(script.logged("; this one stops as well"));
         for worker in workers {
             let mut told = vec![farewell, Signal::SIGTERM];
             told.dedup();
