@@ -23,6 +23,13 @@ use super::Call;
 use super::seats::Seats;
 use crate::respond::{Bridge, Kit};
 
+/// While so many requests wait for a thread, the turner rests: to read more of them
+/// would only take the processor from the threads.
+const ENOUGH: usize = 4;
+
+/// For so long at most: it has other things to do as well.
+const REST: Duration = Duration::from_millis(1);
+
 /// How long threads that have nothing to do may take to end.
 const ENDING: Duration = Duration::from_secs(1);
 
@@ -44,6 +51,8 @@ struct State {
     /// Whether a thread is on its way: it was woken, or is being started, and has
     /// not run yet.
     on_its_way: bool,
+    /// The turner, while it rests.
+    resting: Option<Arc<Bed>>,
     /// Threads, from the order to start one to its end.
     started: usize,
     /// The most there may be.
@@ -67,6 +76,18 @@ impl Bed {
     pub(super) fn sleep(&self) {
         while !self.up.swap(false, Ordering::Acquire) {
             thread::park();
+        }
+    }
+
+    /// As [`Bed::sleep`], but not for longer than this.
+    fn rest(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        while !self.up.swap(false, Ordering::Acquire) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::park_timeout(left);
         }
     }
 
@@ -99,7 +120,8 @@ impl Pool {
         tired_after: Option<u64>,
         main: Sender<Call>,
     ) -> Self {
-        let state = State { idle: Vec::new(), on_its_way: false, started: 0, most, ending: false };
+        let (idle, on_its_way, resting) = (Vec::new(), false, None);
+        let state = State { idle, on_its_way, resting, started: 0, most, ending: false };
         Self {
             bridge,
             seats,
@@ -130,6 +152,18 @@ impl Pool {
         let woken = self.next_of_chain(&reactor, &mut self.state());
         drop(reactor);
         woken.inspect(|bed| bed.wake());
+    }
+
+    /// For the turner, before it reads: as long as enough requests wait.
+    pub(super) fn rest(&self, bed: &Arc<Bed>) {
+        let reactor = self.seats.reactor.lock();
+        if reactor.waiting() < ENOUGH {
+            return;
+        }
+        self.state().resting = Some(bed.clone());
+        drop(reactor);
+        bed.rest(REST);
+        self.state().resting = None;
     }
 
     /// Whom the caller must wake, once it has let the locks go.
@@ -220,24 +254,27 @@ impl Pool {
         if woken == Woken::Yes {
             state.on_its_way = false;
         }
-        if let Some(exchange) = &pulled {
-            self.seats.begin(seat, exchange);
-            // Nobody has had the reactor in between: the client is still there.
-            if let Some(head) = reactor.head(exchange.id) {
-                self.board.begin(head.method(), head.path());
+        let rested = if reactor.waiting() == 0 { state.resting.take() } else { None };
+        let mut chained = None;
+        let next = match pulled {
+            Some(exchange) => {
+                self.seats.begin(seat, &exchange);
+                // Nobody has had the reactor in between: the client is still there.
+                if let Some(head) = reactor.head(exchange.id) {
+                    self.board.begin(head.method(), head.path());
+                }
+                chained = self.next_of_chain(&reactor, &mut state);
+                Next::Serve(exchange)
             }
-        }
-        let Some(exchange) = pulled else {
-            if state.ending {
-                return Next::End;
+            None if state.ending => Next::End,
+            None => {
+                state.idle.push(bed.clone());
+                Next::Sleep
             }
-            state.idle.push(bed.clone());
-            return Next::Sleep;
         };
-        let next = self.next_of_chain(&reactor, &mut state);
         drop((state, reactor));
-        next.inspect(|bed| bed.wake());
-        Next::Serve(exchange)
+        rested.into_iter().chain(chained).for_each(|bed| bed.wake());
+        next
     }
 
     fn serve(&self, py: Python<'_>, seat: usize, kit: &mut Kit, mut exchange: Exchange) {

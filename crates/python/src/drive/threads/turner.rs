@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use super::Call;
-use super::pool::Pool;
+use super::pool::{Bed, Pool};
 use super::seats::Taken;
 use crate::alarm::Alarm;
 use crate::drive::orders::Orders;
@@ -74,7 +74,9 @@ impl Turner<'_, '_> {
         let now = Instant::now();
         let mut known = Known { look: now, beat: now, told: false };
         let mut limit = None;
+        let bed = Bed::new();
         loop {
+            self.pool.rest(&bed);
             reactor.wait(limit).map_err(|error| format!("epoll_wait: {error}"))?;
             reactor.stir();
             self.pool.dispatch();
