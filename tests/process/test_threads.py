@@ -1,5 +1,6 @@
 """What the class `threads` promises beyond what every class does."""
 
+import contextlib
 import os
 import re
 import signal
@@ -315,6 +316,41 @@ def test_a_worker_whose_interpreter_is_blocked_is_replaced(serve):
         server.log.wait(r'request="GET /deaf"')
         server.log.wait("ready in=", count=2)
     assert server.get()[2] != pid
+
+
+def test_clients_are_heard_while_requests_wait_for_the_interpreter(serve, tmp_path):
+    """The thread that reads rests then, but not until the end."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    server = serve(
+        f"""
+        import ctypes, os
+
+        def app(environ, start_response):
+            if environ["PATH_INFO"] == "/hold":
+                fd = os.open({str(fifo)!r}, os.O_RDONLY)
+                ctypes.PyDLL(None).read(fd, ctypes.create_string_buffer(1), 1)
+                os.close(fd)
+            start_response("200 OK", [])
+            return [b"served"]
+        """,
+        *(*THREADS, 12),
+    )
+    request = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(9)]
+        clients[0].sendall(request % b"/hold")
+        release = os.open(fifo, os.O_WRONLY)
+        for client in clients[1:]:
+            client.sendall(request % b"/")
+        for _ in range(3):
+            with server.connect() as wrong:
+                wrong.sendall(b"wrong\r\n\r\n")
+                assert wrong.recv(100).startswith(b"HTTP/1.1 400")
+        os.write(release, b"1")
+        os.close(release)
+        for client in clients:
+            assert client.recv(1000).endswith(b"served")
 
 
 def test_a_long_request_is_no_stuck_worker(serve):
