@@ -38,6 +38,7 @@ APP = """
             while True:
                 pass
         elif path == "/while":
+            print("computes", flush=True)
             end = time.monotonic() + float(environ["QUERY_STRING"])
             while time.monotonic() < end:
                 pass
@@ -104,21 +105,43 @@ def test_how_the_class_is_chosen(serve, klass):
     server.log.wait(r"serves main:app .*class=threads threads=\d")
 
 
-def test_the_switch_interval_suits_few_threads_unless_the_application_chose(serve):
-    assert float(serve(APP, *THREADS, 4).get("/interval")[2]) == 0.0005
-    chosen = "    import sys; sys.setswitchinterval(0.002)\n" + APP
-    assert float(serve(chosen, *THREADS, 4).get("/interval")[2]) == 0.002
+def interval(server):
+    return float(server.get("/interval")[2])
+
+
+@contextlib.contextmanager
+def computing(server):
+    """A request that computes meanwhile, and another that has waited for the interpreter."""
+    with server.connect() as connection:
+        connection.sendall(b"GET /while?2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.out.wait("^computes$")
+        server.get()
+        yield
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_the_switch_interval_is_short_while_requests_compute(serve):
+    server = serve(APP, *THREADS, 4)
+    assert interval(server) == 0.005
+    with computing(server):
+        wait_until(lambda: interval(server) == 0.0005, "a shorter interval")
+    wait_until(lambda: interval(server) == 0.005, "the usual interval")
+
+
+def test_the_switch_interval_stays_as_the_application_chose_it(serve):
+    server = serve("    import sys; sys.setswitchinterval(0.002)\n" + APP, *THREADS, 4)
+    with computing(server):
+        assert together(3, lambda _: interval(server)) == [0.002] * 3
 
 
 def test_the_switch_interval_is_pythons_own_once_nine_threads_were_needed(serve):
     server = serve(APP, *THREADS, 16)
-    together(8, lambda _: server.get("/together"))
-    assert float(server.get("/interval")[2]) == 0.0005
     with server.connect() as ninth:
         ninth.sendall(b"GET /begun?2 HTTP/1.1\r\nHost: a\r\n\r\n")
         server.out.wait("^begun$")
         together(8, lambda _: server.get("/together"))
-    assert float(server.get("/interval")[2]) == 0.005
+    with computing(server):
+        assert together(3, lambda _: interval(server)) == [0.005] * 3
 
 
 def test_a_stack_has_the_size_that_was_asked_for(serve):

@@ -52,6 +52,8 @@ enum Call {
     Signals,
     /// Show that the GIL can be had.
     Beat,
+    /// Have threads give the GIL up sooner, or no longer.
+    Haste(bool),
     /// Raise `RequestTimeout` in the request of this number, at this seat.
     Raise(usize, u64),
     /// It is over.
@@ -135,6 +137,7 @@ impl Main {
                     logging::reopen_if_asked(py);
                 }
                 Ok(Call::Beat) => self.pool.seats.beat(),
+                Ok(Call::Haste(haste)) => self.hasten(py, haste),
                 Ok(Call::Raise(seat, number)) => self.raise(py, seat, number),
                 Ok(Call::End(ended)) => break ended,
                 Err(_) => break Err("the thread that turns the event loop has ended".into()),
@@ -160,6 +163,13 @@ impl Main {
             .and_then(|work| module.getattr("start")?.call1((name, work, self.stack, seat + 1)));
         if let Err(error) = started {
             self.pool.not_started(seat, &error.to_string());
+        }
+    }
+
+    fn hasten(&self, py: Python<'_>, haste: bool) {
+        let module = self.module.bind(py);
+        if let Err(error) = module.getattr("hasten").and_then(|hasten| hasten.call1((haste,))) {
+            log::error!("cannot set the switch interval: {error}");
         }
     }
 

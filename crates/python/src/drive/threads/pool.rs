@@ -51,6 +51,8 @@ struct State {
     /// Whether a thread is on its way: it was woken, or is being started, and has
     /// not run yet.
     on_its_way: bool,
+    /// When a request was last pulled, or a thread put on its way.
+    moved: Instant,
     /// The turner, while it rests.
     resting: Option<Arc<Bed>>,
     /// Threads, from the order to start one to its end.
@@ -120,8 +122,15 @@ impl Pool {
         tired_after: Option<u64>,
         main: Sender<Call>,
     ) -> Self {
-        let (idle, on_its_way, resting) = (Vec::new(), false, None);
-        let state = State { idle, on_its_way, resting, started: 0, most, ending: false };
+        let state = State {
+            idle: Vec::new(),
+            on_its_way: false,
+            moved: Instant::now(),
+            resting: None,
+            started: 0,
+            most,
+            ending: false,
+        };
         Self {
             bridge,
             seats,
@@ -178,7 +187,14 @@ impl Pool {
             state.started += 1;
         }
         state.on_its_way = starts || idle.is_some();
+        state.moved = reactor.now();
         idle
+    }
+
+    /// Since when a thread has been on its way, and none has pulled a request.
+    pub(super) fn stalled(&self) -> Option<Instant> {
+        let state = self.state();
+        state.on_its_way.then_some(state.moved)
     }
 
     /// Whether the worker has become tired since the last call.
@@ -258,6 +274,7 @@ impl Pool {
         let mut chained = None;
         let next = match pulled {
             Some(exchange) => {
+                state.moved = reactor.now();
                 self.seats.begin(seat, &exchange);
                 // Nobody has had the reactor in between: the client is still there.
                 if let Some(head) = reactor.head(exchange.id) {

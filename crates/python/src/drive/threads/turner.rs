@@ -28,6 +28,14 @@ const LETTING_GO: Duration = Duration::from_secs(1);
 /// How soon to look again at a request that could not be ended yet.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// A thread that gets at the GIL within this time meets no request that computes.
+/// Python itself sees to it after five milliseconds.
+const PROMPT: Duration = Duration::from_millis(3);
+
+/// How long threads give the GIL up sooner, once a request has computed while others
+/// waited.
+const HASTE: Duration = Duration::from_secs(2);
+
 const MESSAGE: &str = "the application did not answer in time";
 
 /// How often the GIL must be had for a worker that may be silent for `timeout`.
@@ -54,6 +62,8 @@ struct Known {
     beat: Instant,
     /// Whether the master knows that a request does not let go.
     told: bool,
+    /// Until when threads give the GIL up sooner.
+    haste: Option<Instant>,
 }
 
 impl Turner<'_, '_> {
@@ -72,7 +82,7 @@ impl Turner<'_, '_> {
     fn turn(&self) -> Result<(), String> {
         let reactor = &self.pool.seats.reactor;
         let now = Instant::now();
-        let mut known = Known { look: now, beat: now, told: false };
+        let mut known = Known { look: now, beat: now, told: false, haste: None };
         let mut limit = None;
         let bed = Bed::new();
         loop {
@@ -125,7 +135,34 @@ impl Turner<'_, '_> {
             known.look = now + self.limit.map_or(BEAT, |limit| limit.after.min(BEAT));
             self.look(known);
         }
-        Some(known.beat.min(known.look).saturating_duration_since(now))
+        let mut next = known.beat.min(known.look);
+        if let Some(at) = self.hasten(known, now) {
+            next = next.min(at);
+        }
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// Has threads give the GIL up sooner while there are requests that compute and
+    /// others that wait for it. Not always: to take turns costs quick requests more than
+    /// it gives them. Returns when to look again.
+    fn hasten(&self, known: &mut Known, now: Instant) -> Option<Instant> {
+        match known.haste {
+            Some(until) if now < until => None,
+            Some(_) => {
+                known.haste = None;
+                self.call(Call::Haste(false));
+                None
+            }
+            None => {
+                let late = self.pool.stalled()? + PROMPT;
+                if now < late {
+                    return Some(late);
+                }
+                known.haste = Some(now + HASTE);
+                self.call(Call::Haste(true));
+                None
+            }
+        }
     }
 
     /// A sign of life, if the GIL could be had since the last one.
