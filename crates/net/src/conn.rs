@@ -49,9 +49,10 @@ pub(crate) enum Phase {
     Idle,
     /// A head has begun; header timer.
     Head,
-    /// A body is arriving; body-rate timer.
+    /// A body is arriving, its last piece at `came`; body-rate timer.
     Body {
         since: Instant,
+        came: Instant,
     },
     /// The request is complete and the application has not seen it; queue timer.
     Waiting {
@@ -239,9 +240,7 @@ impl Conn {
             (Timer::Header, Phase::Head) => {
                 self.refuse(core, 408, "the request head did not arrive in time");
             }
-            (Timer::BodyRate, Phase::Body { since }) if self.body_due(core, since) <= core.now => {
-                self.refuse(core, 408, "the request body arrives too slowly");
-            }
+            (Timer::BodyRate, Phase::Body { .. }) => self.body_late(core),
             (Timer::Queue, Phase::Waiting { .. }) => self.shed(core),
             (Timer::Linger, Phase::Lingering { until })
                 if until <= core.now || self.deadline.timer().is_none() =>
@@ -390,7 +389,7 @@ impl Conn {
     }
 
     fn head_complete(&mut self, core: &mut Core, body_waits: bool) {
-        self.phase = Phase::Body { since: core.now };
+        self.phase = Phase::Body { since: core.now, came: core.now };
         let head = self.http.head();
         match core.witness.see(self.peer, self.trusted, self.stream.is_secure(), head) {
             Ok(seen) => self.record.seen(seen),
@@ -456,18 +455,12 @@ impl Conn {
             Phase::Head if self.deadline.timer() != Some(Timer::Header) => {
                 self.arm(core, Timer::Header, core.now + options.header_timeout);
             }
-            Phase::Body { since } => {
-                let due = self.body_due(core, since);
+            Phase::Body { since, came } => {
+                let due = self.body_due(core, since, came);
                 self.arm(core, Timer::BodyRate, due);
             }
             _ => {}
         }
-    }
-
-    /// Until when the body may take, for what has come of it.
-    fn body_due(&self, core: &Core, since: Instant) -> Instant {
-        let earned = self.spool.len() / core.options.body_rate.max(1);
-        since + core.options.body_grace + Duration::from_secs(earned)
     }
 
     fn arm(&mut self, core: &mut Core, timer: Timer, at: Instant) {

@@ -1,5 +1,7 @@
 //! A request body on its way from the socket to where it waits for the application.
 
+use std::time::{Duration, Instant};
+
 use serve_http::{Event, Framing};
 
 use super::{Conn, Input, Phase};
@@ -12,6 +14,7 @@ impl Conn {
             Framing::Length(length) => Some(length),
             Framing::None | Framing::Chunked => None,
         };
+        self.body_came(core);
         if let Err(error) = self.spool.push(piece, &mut core.room, announced, core.now) {
             core.cannot_spool(&error);
             self.refuse(core, 500, "the server has no room for the request body");
@@ -36,6 +39,7 @@ impl Conn {
                     self.refuse(core, 500, "the server failed");
                     return Some(n);
                 }
+                self.body_came(core);
                 self.spool.filled(n, &mut core.room, core.now);
                 self.note_spent(filled);
                 self.feed(core, &[]);
@@ -43,5 +47,26 @@ impl Conn {
             }
         }
         Some(0)
+    }
+
+    fn body_came(&mut self, core: &Core) {
+        if let Phase::Body { came, .. } = &mut self.phase {
+            *came = core.now;
+        }
+    }
+
+    /// Until when more must come of the body: a large one that came quickly would
+    /// else have earned hours, in which its room is nobody else's.
+    pub(super) fn body_due(&self, core: &Core, since: Instant, came: Instant) -> Instant {
+        let options = &core.options;
+        let earned = Duration::from_secs(self.spool.len() / options.body_rate.max(1));
+        (since + options.body_grace + earned).min(came + options.body_pause)
+    }
+
+    pub(super) fn body_late(&mut self, core: &mut Core) {
+        let Phase::Body { since, came } = self.phase else { return };
+        if self.body_due(core, since, came) <= core.now {
+            self.refuse(core, 408, "the request body arrives too slowly");
+        }
     }
 }

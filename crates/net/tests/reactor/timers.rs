@@ -72,6 +72,30 @@ fn a_body_may_take_long_if_it_keeps_its_rate() {
 }
 
 #[test]
+fn a_body_that_stops_coming_is_408_however_quickly_it_came() {
+    for framing in ["Content-Length: 2000000", "Transfer-Encoding: chunked"] {
+        let options = Options { body_pause: SHORT, body_memory: 1000, ..options() };
+        let mut rig = Rig::new(Options { body_pool: 2_000_000, ..options }, echo);
+        let mut client = rig.connect();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
+        let piece = [b"3fff\r\n", vec![b'a'; 0x3fff].as_slice(), b"\r\n"].concat();
+        let start = Instant::now();
+        while start.elapsed() < SHORT * 2 {
+            client.send(&piece);
+            rig.until("it is sent", |_| {
+                client.write();
+                client.unsent() == 0
+            });
+            assert_eq!((client.take(1000), client.end), (0, None), "{}", client.text());
+            spin(SHORT / 20);
+        }
+        assert_eq!(rig.answer(&mut client).status, 408, "{framing}");
+        drop(client);
+        rig.empty();
+    }
+}
+
+#[test]
 fn an_idle_connection_is_closed_and_nothing_is_said() {
     let options = Options { keep_alive: SHORT, header_timeout: SHORT, ..options() };
     let mut rig = Rig::new(options, echo);
