@@ -99,6 +99,8 @@ pub(crate) struct Conn {
     listener: usize,
     key: usize,
     serial: u32,
+    /// The turn in which it came.
+    turn: u64,
     /// Of the current exchange.
     number: u32,
     /// Whether the other end is a trusted proxy.
@@ -145,6 +147,7 @@ impl Conn {
             listener,
             key,
             serial,
+            turn: core.turn,
             number: 0,
             trusted: core.witness.believes(peer),
             introduction: Introduction::of(core, peer),
@@ -193,6 +196,9 @@ impl Conn {
     // ---- readiness and time
 
     pub(crate) fn event(&mut self, core: &mut Core, event: Pending) {
+        if event.turn <= self.turn {
+            return; // It is of whoever had the place before.
+        }
         match (event.ended, event.readable) {
             (true, _) => self.unread = Input::Last,
             (false, true) if self.unread == Input::Empty => self.unread = Input::Some,
