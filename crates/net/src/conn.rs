@@ -418,9 +418,10 @@ impl Conn {
         let Some(seen) = self.record.seen.clone() else {
             return self.refuse(core, 500, "the server failed");
         };
+        let Some(body) = self.body_whole(core) else { return };
         core.ready.push_back(Exchange {
             id: self.id(),
-            body: self.spool.finish(),
+            body,
             peer: seen.client,
             proxy: self.introduction.at(),
             seen,

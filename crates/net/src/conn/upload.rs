@@ -1,10 +1,12 @@
 //! A request body on its way from the socket to where it waits for the application.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use serve_http::{Event, Framing};
 
 use super::{Conn, Input, Phase};
+use crate::body::Body;
 use crate::core::{Core, SHARE};
 use crate::stream::Moved;
 
@@ -16,9 +18,25 @@ impl Conn {
         };
         self.body_came(core);
         if let Err(error) = self.spool.push(piece, &mut core.room, announced, core.now) {
-            core.cannot_spool(&error);
-            self.refuse(core, 500, "the server has no room for the request body");
+            self.no_room(core, &error);
         }
+    }
+
+    /// The whole body; without room for its end the request is answered.
+    pub(super) fn body_whole(&mut self, core: &mut Core) -> Option<Body> {
+        match self.spool.finish() {
+            Ok(body) => Some(body),
+            Err(error) => {
+                self.no_room(core, &error);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn no_room(&mut self, core: &mut Core, error: &io::Error) {
+        core.cannot_spool(error);
+        self.refuse(core, 500, "the server has no room for the request body");
     }
 
     /// Reads a large body to where it will stay: a copy less.
