@@ -305,6 +305,13 @@ def test_a_repeated_field_does_not_stay_repeated(told_in_turn):
     assert [environ["HTTP_X_A"] for environ in got] == ["1,2", "2", "1", "1,2"]
 
 
+def test_thousands_of_fields_with_one_name_are_joined_in_no_time(serve):
+    server = serve("environ:application", "--limit-request-fields", "0", "--request-timeout", "5")
+    answer = wire.ask(server, "/", fields=["A:1", "a:2"] * 6000)
+    assert answer.status == 200
+    assert json.loads(answer.body)["plain"]["HTTP_A"] == ",".join(["1", "2"] * 6000)
+
+
 def test_path_query_and_method_change_with_the_request(server):
     asked = [("GET", "/a", "x"), ("GET", "/a", "x"), ("PUT", "/b", "y"), ("GET", "/a", "x")]
     with wire.Client(server) as client:

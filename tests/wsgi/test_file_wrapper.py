@@ -149,6 +149,14 @@ def test_a_file_shorter_than_its_content_length_ends_the_connection(server, ask,
     assert len(closed(server, f"short-{kind}")) == 1
 
 
+@pytest.mark.parametrize("kind", ["buffered", "raw"])
+def test_a_file_that_does_not_tell_its_length_is_read(ask, kind):
+    path = "/proc/version"
+    assert os.path.getsize(path) == 0
+    with open(path, "rb") as file:
+        assert ask(kind, path=path).body == file.read()
+
+
 @pytest.mark.parametrize("size", [0, 1])
 def test_a_tiny_file_is_sent(server, tmp_path, size):
     path = tmp_path / "tiny"

@@ -3,7 +3,7 @@
 //! file, so that it costs disk and not memory. Memory costs a third of the CPU.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -202,7 +202,8 @@ impl Room {
 #[derive(Debug, Default)]
 pub(crate) struct Spool {
     memory: Bytes,
-    file: Option<(File, u64)>,
+    /// Buffered: a client's chunks may have one byte each.
+    file: Option<(BufWriter<File>, u64)>,
 }
 
 impl Spool {
@@ -266,7 +267,7 @@ impl Spool {
     fn spill(&mut self) -> io::Result<()> {
         let mut file = tempfile::tempfile()?;
         file.write_all(&self.memory)?;
-        self.file = Some((file, self.memory.len() as u64));
+        self.file = Some((BufWriter::new(file), self.memory.len() as u64));
         self.memory = Bytes::default();
         Ok(())
     }
@@ -276,10 +277,17 @@ impl Spool {
         self.file.as_ref().map_or(self.memory.len() as u64, |(_, len)| *len)
     }
 
-    pub(crate) fn finish(&mut self) -> Body {
+    /// The whole; it is empty again.
+    ///
+    /// # Errors
+    /// Those of [`Spool::push`].
+    pub(crate) fn finish(&mut self) -> io::Result<Body> {
         match self.file.take() {
-            Some((file, len)) => Body::File(file, len),
-            None => Body::Memory(std::mem::take(&mut self.memory)),
+            Some((file, len)) => {
+                let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+                Ok(Body::File(file, len))
+            }
+            None => Ok(Body::Memory(std::mem::take(&mut self.memory))),
         }
     }
 }
@@ -294,7 +302,7 @@ mod tests {
         for piece in text.chunks(2) {
             spool.push(piece, room, Some(announced), Instant::now()).expect("push");
         }
-        spool.finish()
+        spool.finish().expect("finish")
     }
 
     #[test]
@@ -311,7 +319,9 @@ mod tests {
         assert_eq!(spool.len(), 9);
         assert!(matches!(&spool.memory.0, Place::Own(bytes) if bytes.capacity() == 0));
         push(&mut spool, b"9");
-        let Body::File(file, 10) = spool.finish() else { panic!("not a file of 10 bytes") };
+        let Body::File(file, 10) = spool.finish().expect("finish") else {
+            panic!("not a file of 10 bytes")
+        };
         let mut text = [0; 10];
         file.read_exact_at(&mut text, 0).expect("read");
         assert_eq!(&text, b"0123456789");
@@ -367,7 +377,8 @@ mod tests {
         spool.filled(2, &mut room, Instant::now());
         assert_eq!(spool.space(9).expect("space").len(), 4);
         spool.push(b"f", &mut room, Some(9), Instant::now()).expect("push");
-        assert!(matches!(spool.finish(), Body::Memory(bytes) if *bytes == *b"abcdef"));
+        let body = spool.finish().expect("finish");
+        assert!(matches!(body, Body::Memory(bytes) if *bytes == *b"abcdef"));
         drop(second);
         drop(whole(b"0123456789abcde", &mut room, 15));
         assert_eq!(spare(&room), (5, vec![15]), "one that is too small makes room");
@@ -380,5 +391,28 @@ mod tests {
         assert_eq!(spare(&room), (16, vec![4]));
         room.expire(room.due().expect("as before"));
         assert_eq!(spare(&room), (20, vec![]));
+    }
+
+    /// A client could else have a system call for each of its bytes, in chunks of one.
+    #[test]
+    fn small_pieces_of_a_file_are_written_together() {
+        let writes = || {
+            let io = std::fs::read_to_string("/proc/thread-self/io").expect("read");
+            let line = io.lines().find_map(|line| line.strip_prefix("syscw: ")).expect("a line");
+            line.parse::<u64>().expect("a number")
+        };
+        let mut room = Room::new(0, 0);
+        let mut spool = Spool::default();
+        let before = writes();
+        for byte in 0..=255 {
+            for _ in 0..100 {
+                spool.push(&[byte], &mut room, None, Instant::now()).expect("push");
+            }
+        }
+        let Body::File(file, 25_600) = spool.finish().expect("finish") else { panic!("no file") };
+        assert!(writes() - before < 10, "{} writes", writes() - before);
+        let mut end = [0; 101];
+        file.read_exact_at(&mut end, 25_600 - 101).expect("read");
+        assert_eq!((end[0], end[1], end[100]), (254, 255, 255));
     }
 }

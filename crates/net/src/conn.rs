@@ -49,9 +49,10 @@ pub(crate) enum Phase {
     Idle,
     /// A head has begun; header timer.
     Head,
-    /// A body is arriving; body-rate timer.
+    /// A body is arriving, its last piece at `came`; body-rate timer.
     Body {
         since: Instant,
+        came: Instant,
     },
     /// The request is complete and the application has not seen it; queue timer.
     Waiting {
@@ -98,6 +99,8 @@ pub(crate) struct Conn {
     listener: usize,
     key: usize,
     serial: u32,
+    /// The turn in which it came.
+    turn: u64,
     /// Of the current exchange.
     number: u32,
     /// Whether the other end is a trusted proxy.
@@ -144,6 +147,7 @@ impl Conn {
             listener,
             key,
             serial,
+            turn: core.turn,
             number: 0,
             trusted: core.witness.believes(peer),
             introduction: Introduction::of(core, peer),
@@ -192,6 +196,9 @@ impl Conn {
     // ---- readiness and time
 
     pub(crate) fn event(&mut self, core: &mut Core, event: Pending) {
+        if event.turn <= self.turn {
+            return; // It is of whoever had the place before.
+        }
         match (event.ended, event.readable) {
             (true, _) => self.unread = Input::Last,
             (false, true) if self.unread == Input::Empty => self.unread = Input::Some,
@@ -239,9 +246,7 @@ impl Conn {
             (Timer::Header, Phase::Head) => {
                 self.refuse(core, 408, "the request head did not arrive in time");
             }
-            (Timer::BodyRate, Phase::Body { since }) if self.body_due(core, since) <= core.now => {
-                self.refuse(core, 408, "the request body arrives too slowly");
-            }
+            (Timer::BodyRate, Phase::Body { .. }) => self.body_late(core),
             (Timer::Queue, Phase::Waiting { .. }) => self.shed(core),
             (Timer::Linger, Phase::Lingering { until })
                 if until <= core.now || self.deadline.timer().is_none() =>
@@ -390,7 +395,7 @@ impl Conn {
     }
 
     fn head_complete(&mut self, core: &mut Core, body_waits: bool) {
-        self.phase = Phase::Body { since: core.now };
+        self.phase = Phase::Body { since: core.now, came: core.now };
         let head = self.http.head();
         match core.witness.see(self.peer, self.trusted, self.stream.is_secure(), head) {
             Ok(seen) => self.record.seen(seen),
@@ -413,9 +418,10 @@ impl Conn {
         let Some(seen) = self.record.seen.clone() else {
             return self.refuse(core, 500, "the server failed");
         };
+        let Some(body) = self.body_whole(core) else { return };
         core.ready.push_back(Exchange {
             id: self.id(),
-            body: self.spool.finish(),
+            body,
             peer: seen.client,
             proxy: self.introduction.at(),
             seen,
@@ -456,18 +462,12 @@ impl Conn {
             Phase::Head if self.deadline.timer() != Some(Timer::Header) => {
                 self.arm(core, Timer::Header, core.now + options.header_timeout);
             }
-            Phase::Body { since } => {
-                let due = self.body_due(core, since);
+            Phase::Body { since, came } => {
+                let due = self.body_due(core, since, came);
                 self.arm(core, Timer::BodyRate, due);
             }
             _ => {}
         }
-    }
-
-    /// Until when the body may take, for what has come of it.
-    fn body_due(&self, core: &Core, since: Instant) -> Instant {
-        let earned = self.spool.len() / core.options.body_rate.max(1);
-        since + core.options.body_grace + Duration::from_secs(earned)
     }
 
     fn arm(&mut self, core: &mut Core, timer: Timer, at: Instant) {

@@ -56,6 +56,8 @@ pub(crate) struct Core {
     /// this turn. No event will come for them.
     pub(crate) again: Vec<usize>,
     pub(crate) deferred: Deferred,
+    /// Counts the turns.
+    pub(crate) turn: u64,
     /// How many pipelined requests may still follow in this turn.
     followers: usize,
     pub(crate) access: Option<AccessLog>,
@@ -73,6 +75,8 @@ pub(crate) struct Core {
 #[derive(Clone, Copy)]
 pub(crate) struct Pending {
     pub(crate) token: Token,
+    /// Heard of by which turn.
+    pub(crate) turn: u64,
     pub(crate) readable: bool,
     /// The client writes no more, or the connection is broken.
     pub(crate) ended: bool,
@@ -80,9 +84,10 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    pub(crate) fn new(event: &Event) -> Self {
+    pub(crate) fn new(event: &Event, turn: u64) -> Self {
         Self {
             token: event.token(),
+            turn,
             readable: event.is_readable(),
             ended: event.is_read_closed() || event.is_error(),
             writable: event.is_writable() || event.is_write_closed() || event.is_error(),
@@ -90,8 +95,8 @@ impl Pending {
     }
 
     /// A connection that has had its share of the last turn and can go on.
-    pub(crate) fn again(key: usize) -> Self {
-        Self { token: Token(key), readable: false, ended: false, writable: false }
+    pub(crate) fn again(key: usize, turn: u64) -> Self {
+        Self { token: Token(key), turn, readable: false, ended: false, writable: false }
     }
 }
 
@@ -137,6 +142,7 @@ impl Core {
             ready: VecDeque::new(),
             again: Vec::new(),
             deferred: Deferred::default(),
+            turn: 0,
             followers: FOLLOWERS,
             access,
             statsd: None,

@@ -23,6 +23,8 @@ pub struct Options {
     pub body_grace: Duration,
     /// Bytes a second that extend the time of a body.
     pub body_rate: u64,
+    /// So long, nothing of a body may come, however much of it came before.
+    pub body_pause: Duration,
     /// Bytes of a body kept in memory; the rest goes to an unlinked file.
     pub body_memory: usize,
     /// Bytes of memory for bodies that are larger than that, all together, as long
@@ -76,6 +78,7 @@ impl Default for Options {
             write_timeout: Duration::from_secs(60),
             body_grace: Duration::from_secs(20),
             body_rate: 500,
+            body_pause: Duration::from_secs(60),
             body_memory: 512 * 1024,
             body_pool: 0,
             high_water: 2 * 1024 * 1024,

@@ -297,6 +297,7 @@ impl Environs {
         scheme: Option<Scheme>,
     ) -> PyResult<()> {
         let py = environ.py();
+        let mut repeated = Vec::new();
         for (name, value) in head.fields() {
             let known = match self.names.get_mut(name) {
                 Some(known) => known,
@@ -312,8 +313,14 @@ impl Environs {
             let size = environ.len();
             environ.set_item(key, last.of(py, value))?;
             if environ.len() == size {
-                environ.set_item(key, decode(py, &repeats.join(head, name)))?;
+                repeated.push((name, key.clone(), *repeats));
             }
+        }
+        // Each name once: a client may have thousands of fields with the same.
+        repeated.sort_by_cached_key(|(name, ..)| name.to_ascii_lowercase());
+        repeated.dedup_by(|(one, ..), (other, ..)| one.eq_ignore_ascii_case(other));
+        for (name, key, repeats) in repeated {
+            environ.set_item(key, decode(py, &repeats.join(head, name)))?;
         }
         // RFC 9112 section 3.2.2: an absolute target's authority replaces Host.
         if head.target().first() != Some(&b'/')

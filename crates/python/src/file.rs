@@ -58,7 +58,9 @@ impl FileWrapper {
         let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().ok()?;
         let file = File::from(copy);
         let meta = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        Some((file, offset, meta.len().saturating_sub(offset)))
+        let left = meta.len().saturating_sub(offset);
+        // Those of /proc have bytes, and no length: to read tells.
+        (left > 0).then_some((file, offset, left))
     }
 }
 

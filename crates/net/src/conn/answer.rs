@@ -363,6 +363,9 @@ impl Conn {
             self.out.keep(parts, 0);
             if self.writable {
                 self.flush(core);
+            } else if self.deadline.timer() != Some(Timer::Write) {
+                // What waits was to precede the request's body, which came all the same.
+                self.arm(core, Timer::Write, core.now + core.options.write_timeout);
             }
             return;
         }

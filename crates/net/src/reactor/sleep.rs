@@ -87,9 +87,11 @@ impl Reactor {
     ) -> io::Result<()> {
         self.sleep = Sleep::No;
         self.core.tick();
-        self.pending.extend(self.core.again.drain(..).map(Pending::again));
+        self.core.turn += 1;
+        let turn = self.core.turn;
+        self.pending.extend(self.core.again.drain(..).map(|key| Pending::again(key, turn)));
         if slept.is_ok() {
-            self.pending.extend(sleeper.events.iter().map(Pending::new));
+            self.pending.extend(sleeper.events.iter().map(|event| Pending::new(event, turn)));
         }
         self.sleeper = Some(sleeper);
         match slept {

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::rc::Rc;
 
 use serve_http::Size;
-use serve_net::{Exchange, Options, Reactor, Sent};
+use serve_net::{Exchange, ExchangeId, Options, Reactor, Sent};
 use socket2::SockRef;
 
 use crate::rig::*;
@@ -335,6 +335,49 @@ fn an_exchange_that_ends_late_touches_nobody_else() {
     rig.reactor().fail(old, 500, "wrong");
     ok(&mut rig.reactor(), new, b"right");
     assert_eq!(rig.answer(&mut client).text(), "right");
+}
+
+/// The application may find out that a client has gone before the loop comes to
+/// that event. By then the place is another client's.
+#[test]
+fn an_end_is_not_taken_for_that_of_who_came_later() {
+    let streams: Rc<RefCell<Vec<ExchangeId>>> = Rc::default();
+    let mine = streams.clone();
+    // As many as are read before the first of them runs, and the stream.
+    let options = Options { slots: 17, notice_gone: true, ..options() };
+    let mut rig = Rig::new(options, move |reactor, exchange| {
+        let id = exchange.id;
+        if reactor.head(id).unwrap().target() == b"/stream" {
+            mine.borrow_mut().push(id);
+            reactor.begin(id, &response(), Size::Unknown, b"a").map(drop).unwrap();
+            return;
+        }
+        echo(reactor, exchange);
+        let gone = |id: &mut ExchangeId| reactor.send(*id, b"b") == Ok(Sent::Gone);
+        for id in mine.borrow_mut().extract_if(.., gone).collect::<Vec<_>>() {
+            reactor.finish(id).unwrap();
+        }
+    });
+    let mut others: Vec<_> = (0..31).map(|_| rig.connect()).collect();
+    let mut first = rig.connect();
+    first.send(get("/stream"));
+    rig.until("it runs", |_| streams.borrow().len() == 1);
+    rig.calm();
+    let mut ask = |from: usize, to: usize| {
+        others[from..to].iter_mut().for_each(|client| client.send(get("/")));
+    };
+    ask(0, 16);
+    let mut second = rig.connect();
+    second.send(get("/stream"));
+    ask(16, 31);
+    first.reset();
+    for client in &mut others {
+        assert_eq!(rig.answer(client).status, 200);
+    }
+    let ids = streams.take();
+    let ended = ids.iter().map(|id| rig.reactor().finish(*id));
+    assert_eq!(ended.collect::<Vec<_>>(), [Ok(())]);
+    assert_eq!(rig.answer(&mut second).text(), format!("a{}", "b".repeat(15)));
 }
 
 // ---- other threads, other descriptors, the log

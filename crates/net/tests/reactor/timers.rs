@@ -1,10 +1,11 @@
 //! Every deadline of a connection: it comes, it comes to the right one, and
 //! never to a client that was in time.
 
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use serve_http::{Limits, Size};
-use serve_net::{Options, Sent};
+use serve_net::{Address, Listener, Options, Sent};
 
 use crate::rig::*;
 
@@ -71,6 +72,30 @@ fn a_body_may_take_long_if_it_keeps_its_rate() {
 }
 
 #[test]
+fn a_body_that_stops_coming_is_408_however_quickly_it_came() {
+    for framing in ["Content-Length: 2000000", "Transfer-Encoding: chunked"] {
+        let options = Options { body_pause: SHORT, body_memory: 1000, ..options() };
+        let mut rig = Rig::new(Options { body_pool: 2_000_000, ..options }, echo);
+        let mut client = rig.connect();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
+        let piece = [b"3fff\r\n", vec![b'a'; 0x3fff].as_slice(), b"\r\n"].concat();
+        let start = Instant::now();
+        while start.elapsed() < SHORT * 2 {
+            client.send(&piece);
+            rig.until("it is sent", |_| {
+                client.write();
+                client.unsent() == 0
+            });
+            assert_eq!((client.take(1000), client.end), (0, None), "{}", client.text());
+            spin(SHORT / 20);
+        }
+        assert_eq!(rig.answer(&mut client).status, 408, "{framing}");
+        drop(client);
+        rig.empty();
+    }
+}
+
+#[test]
 fn an_idle_connection_is_closed_and_nothing_is_said() {
     let options = Options { keep_alive: SHORT, header_timeout: SHORT, ..options() };
     let mut rig = Rig::new(options, echo);
@@ -110,6 +135,31 @@ fn a_reader_that_never_reads_is_cut_and_its_place_is_free() {
     rig.empty();
     // What the kernel holds for it goes as well: it could never be complete.
     assert_eq!(rig.end(&mut client), End::Reset);
+}
+
+/// A socket of this kind takes an answer whole or not at all, so that it is full
+/// either before the answer or before what invites the body.
+#[test]
+fn a_reader_that_never_reads_is_cut_although_it_was_full_before_the_body_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let address = Address::parse(&format!("unix:{}", path.display())).unwrap();
+    let listener = Listener::bind(&address, 16, 0).unwrap();
+    let options = Options { write_timeout: SHORT, keep_alive: SHORT, ..options() };
+    let mut rig = Rig::over(options, vec![listener], echo);
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
+    let mut clients = [0, 1].map(|before| {
+        let mut client = Client::new(UnixStream::connect(&path).unwrap().into());
+        client.send(get("/").repeat(before));
+        client
+    });
+    for text in [head, "a"].into_iter().cycle().take(1000) {
+        for client in &mut clients {
+            client.send(text);
+        }
+        rig.glance();
+    }
+    rig.empty();
 }
 
 #[test]
