@@ -271,7 +271,8 @@ impl Site for House<'_> {
                 );
             }
             if let (Some(path), Share::Alone) = (&settings.pidfile, &self.share) {
-                Pidfile::check(Path::new(path)).map_err(|e| refusal(1, e.to_string()))?;
+                let failed = |error| refusal(1, format!("{}: {error}", settings.place("pidfile")));
+                Pidfile::check(Path::new(path)).map_err(failed)?;
             }
         }
         check::values(&settings).map_err(|reason| refusal(2, reason))?;
@@ -422,9 +423,9 @@ fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Ve
 }
 
 fn bind(text: &str, settings: &Settings, owner: Option<&Owner>) -> Result<Listener, Refusal> {
-    let address = Address::parse(text).map_err(|reason| refusal(2, reason))?;
+    let address = check::address(settings, text).map_err(|reason| refusal(2, reason))?;
     let listener = Listener::bind(&address, settings.backlog, settings.unix_socket_mode)
-        .map_err(|error| refusal(1, error.to_string()))?;
+        .map_err(|error| refusal(1, format!("{}: {error}", settings.place("bind"))))?;
     if let (Address::Unix(path), Some(owner)) = (&address, owner) {
         owner.give(path).map_err(|error| {
             remove_socket(&listener);

@@ -25,7 +25,10 @@ pub(crate) fn connect(settings: &Settings) -> Option<Statsd> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (prefix, tags) = (text(&settings.statsd_prefix), text(&settings.dogstatsd_tags));
     let connected = Statsd::connect(host, &prefix, &tags);
-    connected.map_err(|error| log::warn!("statsd_host: {host}: {error}; no metrics are sent")).ok()
+    let told = |error| {
+        log::warn!("{}: {host}: {error}; no metrics are sent", settings.place("statsd_host"));
+    };
+    connected.map_err(told).ok()
 }
 
 /// A line has been logged.

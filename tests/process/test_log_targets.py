@@ -116,7 +116,9 @@ def test_statsd_that_goes_away_costs_no_request_and_one_line(serve, tmp_path):
 
 def test_statsd_that_cannot_be_found_is_told_and_no_reason_not_to_serve(serve, tmp_path):
     server = serve(WHO, "--statsd-host", f"unix://{tmp_path}/none")
-    server.log.wait(r"warning: statsd_host: unix://\S+/none: No such file .*; no metrics are sent")
+    server.log.wait(
+        r"warning: --statsd-host: unix://\S+/none: No such file .*; no metrics are sent"
+    )
     server.served_by()
 
 
@@ -156,7 +158,7 @@ def test_a_syslog_that_is_not_there_ends_the_start_and_says_what_to_do(serve, tm
     server = serve(RAISES, *options, start=False)
     assert server.launch().wait() == 1
     server.log.wait(
-        rf"syslog_addr: unix://{tmp_path}/none: No such file or directory.*; start the syslog "
+        rf"--log-syslog-to: unix://{tmp_path}/none: No such file or directory.*; start the syslog "
         r"daemon, correct the address \(--log-syslog-to\), or do without \(--no-log-syslog\)$"
     )
 
@@ -285,7 +287,7 @@ def test_a_syslog_stream_that_ends_is_connected_to_again(serve, daemon):
 )
 def test_a_syslog_that_is_not_there_ends_the_start(serve, address, reason):
     server = serve(WHO, "--log-syslog", "--log-syslog-to", address, start=False).launch()
-    server.log.wait(f"syslog_addr: {address}: {reason}")
+    server.log.wait(f"--log-syslog-to: {address}: {reason}")
     assert server.wait() == 1
 
 

@@ -276,8 +276,8 @@ def test_a_log_file_that_was_there_keeps_its_owner(shared, nobody):
 @pytest.mark.parametrize(
     "options, reason",
     [
-        (["--user", "no-such-user"], "there is no user 'no-such-user'"),
-        (["--group", "no-such-group"], "there is no group 'no-such-group'"),
+        (["--user", "no-such-user"], "--user: there is no user 'no-such-user'"),
+        (["--group", "no-such-group"], "--group: there is no group 'no-such-group'"),
         (["--user", "3999999999"], "has no entry in the user database"),
     ],
 )

@@ -42,8 +42,8 @@ def refused(place, *options, code):
         (["--workers", "0"], r"--workers: '0' is not a whole number from 1"),
         (["--workers"], r"--workers"),
         (["--timeout", "-1"], r"--timeout: '-1' is not a time"),
-        (["--bind", "127.0.0.1:70000"], r"'70000' is not a port number"),
-        (["--bind", "fd://x"], r"'x' is not a descriptor number"),
+        (["--bind", "127.0.0.1:70000"], r"--bind: '127.0.0.1:70000': '70000' is not a port number"),
+        (["--bind", "fd://x"], r"--bind: 'fd://x': 'x' is not a descriptor number"),
         (["--worker-class", "gevnt"], r"--worker-class: 'gevnt' is unknown"),
         (["--log-level", "debgu"], r"did you mean 'debug'\?"),
         (["--unix-socket-mode", "999"], r"octal file mode"),
@@ -123,7 +123,7 @@ def test_a_socket_somebody_listens_on_is_left_alone(place):
 
 def test_a_directory_that_is_missing_is_named(place):
     line = refused(place, "-w", "1", "-b", "unix:run/s", "main:app", code=1)
-    assert "cannot listen on unix:run/s: No such file or directory" in line
+    assert "--bind: cannot listen on unix:run/s: No such file or directory" in line
 
 
 def test_an_address_of_another_machine_is_named(place):
@@ -143,13 +143,13 @@ def test_what_was_bound_is_removed_when_another_address_is_refused(place):
 
 def test_a_working_directory_that_is_missing_is_named(place):
     line = refused(place, "-w", "1", "-b", "127.0.0.1:0", "--chdir", "away", "main:app", code=2)
-    assert re.search(r"chdir \S*/away: No such file or directory", line)
+    assert re.search(r"--chdir: cannot change to \S*/away: No such file or directory", line)
 
 
 @pytest.mark.parametrize("flag", ["--error-logfile", "--access-logfile"])
 def test_a_log_file_that_cannot_be_opened_is_named(place, flag):
     line = refused(place, "-w", "1", "-b", "127.0.0.1:0", flag, "logs/l", "main:app", code=1)
-    assert "cannot open the log file logs/l: No such file or directory" in line
+    assert f"{flag}: cannot open the log file logs/l: No such file or directory" in line
 
 
 # ---- the pidfile
@@ -160,7 +160,7 @@ def test_a_pidfile_of_a_living_process_stops_the_start(place):
     (place / "serve.pid").write_text(held)
     options = ["-w", "1", "-b", "127.0.0.1:0", "--pid", "serve.pid"]
     line = refused(place, *options, "main:app", code=1)
-    assert f"pidfile serve.pid belongs to pid {os.getpid()}, which is running" in line
+    assert f"--pid: the pidfile serve.pid belongs to pid {os.getpid()}, which is running" in line
     assert (place / "serve.pid").read_text() == held
 
 
@@ -248,7 +248,7 @@ def test_check_config_is_silent_when_all_is_well(place):
     [
         (["main:ap"], 4, r"no attribute 'ap'"),
         (["nowhere:app"], 3, r"no module 'nowhere'"),
-        (["--chdir", "away", "main:app"], 2, r"chdir .*away"),
+        (["--chdir", "away", "main:app"], 2, r"--chdir: .*away"),
         (["--bind", "host:port", "main:app"], 2, r"'port' is not a port number"),
         pytest.param(["--python", "away", "main:app"], 2, r"no Python at away", marks=embedded),
     ],
@@ -260,25 +260,38 @@ def test_check_config_says_what_a_start_would(place, options, code, sentence):
 @pytest.mark.parametrize(
     "source, code, sentence",
     [
+        ("bind = 'unix:'", 2, r"bind: 'unix:': the path is missing"),
+        ("chdir = 'away'", 2, r"chdir: cannot change to .*away: No such file"),
+        ("user = 'no-such-user'", 2, r"user: there is no user 'no-such-user'"),
+        ("group = 'no-such-group'", 2, r"group: there is no group 'no-such-group'"),
         ("forwarded_allow_ips = '10.0.0.0/33'", 2, r"forwarded_allow_ips: .*10\.0\.0\.0/33"),
         ("forwarded_allow_ips = 'localhost'", 2, r"forwarded_allow_ips: .*localhost"),
         ("proxy_protocol = 'v1'\nproxy_allow_ips = 'x'", 2, r"proxy_allow_ips: .*x"),
         ("accesslog = '-'\naccess_log_format = '%(h'", 2, r"access_log_format: '%\(h' "),
         ("accesslog = '-'\naccess_log_skip = 'bad'", 2, r"access_log_skip: 'bad' "),
-        ("errorlog = 'logs/e'", 1, r"cannot open the log file logs/e: No such file or directory"),
-        ("accesslog = 'logs/a'", 1, r"cannot open the log file logs/a: No such file or directory"),
-        ("errorlog = 'folder'", 1, r"cannot open the log file folder: Is a directory"),
-        ("pidfile = 'run/p'", 1, r"pidfile run/p: "),
+        (
+            "errorlog = 'logs/e'",
+            1,
+            r"errorlog: cannot open the log file logs/e: No such file or directory",
+        ),
+        (
+            "accesslog = 'logs/a'",
+            1,
+            r"accesslog: cannot open the log file logs/a: No such file or directory",
+        ),
+        ("errorlog = 'folder'", 1, r"errorlog: cannot open the log file folder: Is a directory"),
+        ("pidfile = 'run/p'", 1, r"pidfile: the pidfile run/p: "),
         ("syslog = True\nsyslog_addr = 'udp://host.invalid:514'", 1, r"syslog_addr: udp://host\."),
         ("syslog = True\nsyslog_addr = 'unix:///nowhere'", 1, r"syslog_addr: unix:///nowhere: "),
     ],
 )
 def test_check_config_refuses_a_value_as_a_start_would(place, source, code, sentence):
-    (place / "conf.py").write_text(source + "\nbind = '127.0.0.1:0'\nworkers = 1\n")
+    (place / "conf.py").write_text("bind = '127.0.0.1:0'\nworkers = 1\n" + source)
+    line = 2 + len(source.splitlines())
     (place / "folder").mkdir()
     options = ["-c", "conf.py", "main:app"]
     checked = refused(place, "--check-config", *options, code=code)
-    assert re.search(sentence, checked)
+    assert re.search(rf"conf\.py, line {line}: {sentence}", checked)
     started = refused(place, *options, code=code)
     assert re.search(sentence + ".*", checked)[0] in started
 
