@@ -237,6 +237,23 @@ def test_the_configuration_file_can_name_the_application(serve):
 # ---- only looking
 
 
+def test_an_annotation_is_no_value_and_that_is_told(place):
+    (place / "conf.py").write_text(
+        "workers: 3\nregion: str\nthreads: int = 1\nbind: '127.0.0.1:0'\n"
+    )
+    code, out, err = run("--check-config", "-c", "conf.py", "main:app", cwd=place)
+    assert (code, out) == (0, "")
+    told = re.findall(r"warning: conf\.py, line (\d): '(\w+)' is annotated and has no value", err)
+    assert sorted(told) == [("1", "workers"), ("4", "bind")]
+    assert len(err.splitlines()) == 2
+
+
+def test_a_file_in_another_language_is_said_to_be_read_as_python(place):
+    (place / "serve.ini").write_text("[server]\nworkers = 3\n")
+    line = refused(place, "-c", "serve.ini", "main:app", code=2)
+    assert re.search(r"serve\.ini', line 1: NameError: .*; it is read as Python: name it", line)
+
+
 def test_check_config_is_silent_when_all_is_well(place):
     (place / "conf.py").write_text("bind = 'unix:s'\nworkers = 2\n")
     assert run("--check-config", "-c", "conf.py", "main:app", cwd=place) == (0, "", "")

@@ -212,7 +212,16 @@ fn any_address(port: String) -> Result<Json, Error> {
 /// The first value that its setting does not take.
 pub fn from_file(document: &Document) -> Result<Layer, Error> {
     let mut layer = Layer::default();
-    for (name, value) in &document.values {
+    for name in document.annotated.iter().filter(|name| is_known(name)) {
+        let origin = document.origin_of(name);
+        layer.remarks.push(Remark::Warning(format!(
+            "{origin}: '{name}' is annotated and has no value: an equals sign gives it one, as in \
+             {name} = ..."
+        )));
+    }
+    let mut values: Vec<_> = document.values.iter().collect();
+    values.sort_by_key(|(name, _)| document.lines.get(*name));
+    for (name, value) in values {
         let origin = document.origin_of(name);
         if let Some(row) = TABLE.iter().find(|row| row.name == name) {
             if !value.is_null() && value != "" {
@@ -251,6 +260,12 @@ fn is_wrapped(document: &Document, name: &str, value: &Json) -> bool {
         _ => None,
     };
     document.helpers.is_none() && table.is_some_and(Json::is_object)
+}
+
+fn is_known(name: &str) -> bool {
+    is_hook(name)
+        || TABLE.iter().any(|row| row.name == name)
+        || ABSENT.iter().any(|row| row.name == name)
 }
 
 fn is_hook(name: &str) -> bool {
@@ -558,6 +573,10 @@ mod tests {
         let document = Document::toml("c.toml", "\n\nworkers = [2]\n").unwrap().unwrap();
         let error = from_file(&document).unwrap_err().to_string();
         assert!(error.starts_with("c.toml, line 3: workers: [2] is not"), "{error}");
+        // Of several, the first.
+        let document = Document::toml("c.toml", "workers = 0\nbacklog = 0\n").unwrap().unwrap();
+        let error = from_file(&document).unwrap_err().to_string();
+        assert!(error.starts_with("c.toml, line 1: workers: 0 is not"), "{error}");
     }
 
     #[test]
@@ -574,10 +593,10 @@ mod tests {
         assert_eq!(
             layer.remarks(),
             [
+                format!("c.toml, line 1: 'wrokers' {ignored}; did you mean 'workers'?"),
+                format!("c.toml, line 2: 'region' {ignored}"),
                 format!("c.toml, line 3: 'log-level' {ignored}; did you mean 'loglevel'?"),
                 format!("c.toml, line 4: 'own' {ignored}"),
-                format!("c.toml, line 2: 'region' {ignored}"),
-                format!("c.toml, line 1: 'wrokers' {ignored}; did you mean 'workers'?"),
             ]
             .map(Remark::Warning)
         );
