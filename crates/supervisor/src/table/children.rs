@@ -149,7 +149,14 @@ impl Table {
         let generation =
             self.workers.get(&id).and_then(|worker| self.generation(worker.generation));
         let max_age = generation.and_then(|generation| generation.settings.max_age);
+        let graceful = generation.map_or(0, |generation| generation.settings.graceful);
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        // Told to end while its word was on its way: it may have requests after all.
+        if let State::Retiring { signal, deadline } = &mut worker.state
+            && *signal != Signal::SIGQUIT
+        {
+            *deadline = (*deadline).max(now + graceful);
+        }
         if !worker.is_starting() {
             return;
         }
