@@ -77,7 +77,15 @@ impl Table {
                 );
                 self.replace_mold(now, settled);
             }
-            _ => self.fail(now, id, ending.boot_code(), &format!("its mold died: {ending}{blame}")),
+            _ => {
+                let doing = match phase {
+                    Phase::Molding => " while it evaluated the configuration",
+                    Phase::Booting => " while it loaded the application",
+                    _ => "",
+                };
+                let reason = format!("its mold died{doing}: {ending}{blame}");
+                self.fail(now, id, ending.boot_code(), &reason);
+            }
         }
     }
 
