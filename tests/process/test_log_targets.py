@@ -9,7 +9,7 @@ import threading
 from signal import SIGTTIN, SIGUSR1
 
 import pytest
-from harness import PATIENCE, wait_until
+from harness import PATIENCE, read_all, wait_until
 from servers import WHO
 
 RAISES = """
@@ -292,6 +292,20 @@ def test_a_syslog_that_is_not_there_ends_the_start(serve, address, reason):
 
 
 # ---- the error log
+
+
+@pytest.mark.parametrize("options", [[], ["--threads", "2"], ["-k", "async"]], ids=str)
+@pytest.mark.parametrize("path", ["/raise", "/?20"])
+def test_an_application_that_fails_has_one_line_in_the_log(serve, options, path):
+    server = serve(RAISES, *options)
+    with server.connect() as client:
+        about = f"client=127.0.0.1:{client.getsockname()[1]}"
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert b" 500 " in read_all(client)
+    assert server.stop() == 0
+    lines = [line for line in server.log.lines if about in line]
+    assert len(lines) == 1, lines
+    assert re.search(rf'error: request="GET \S+" {about}: the application raised', lines[0])
 
 
 def test_messages_as_json(serve):
