@@ -120,6 +120,12 @@ def test_statsd_that_cannot_be_found_is_told_and_no_reason_not_to_serve(serve, t
         r"warning: --statsd-host: unix://\S+/none: No such file .*; no metrics are sent"
     )
     server.served_by()
+    server.signal(SIGTTIN)
+    server.log.wait(r"worker=2 \S+ gen=1 ready")
+    assert server.stop() == 0
+    # By the master, and by the mold for all of its workers.
+    told = re.findall(r"(\w+)\[\d+\] warning: --statsd-host", server.log.text())
+    assert sorted(told) == ["master", "mold"]
 
 
 # ---- syslog
