@@ -182,7 +182,16 @@ pub(crate) fn resolve(
 /// What the application finds when it is loaded.
 pub(crate) fn furnish(py: Python<'_>, settings: &Settings) -> Result<(), Refusal> {
     serve_python::set_environment(py, &settings.raw_env)?;
-    serve_python::insert_directories(py, &settings.pythonpath)
+    serve_python::insert_directories(py, &settings.pythonpath)?;
+    let closed = serve_python::closed_directories(py);
+    if let (Some(user), false) = (&settings.user, closed.is_empty()) {
+        log::warn!(
+            "{}: '{user}' may not read {}, where Python looks for modules",
+            settings.place("user"),
+            closed.join(" nor ")
+        );
+    }
+    Ok(())
 }
 
 fn settle(invocation: &Invocation, blob: &[u8]) -> Result<(Settings, Option<Tls>), String> {

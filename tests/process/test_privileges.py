@@ -273,6 +273,20 @@ def test_a_log_file_that_was_there_keeps_its_owner(shared, nobody):
     assert server.stop() == 0
 
 
+@needs_root
+def test_modules_that_the_user_may_not_read_are_named(shared, nobody, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o700)
+    options = ["--user", "nobody", "--pythonpath", str(tmp_path / "closed")]
+    server = shared(nobody, *options).start()
+    server.log.wait(
+        rf"warning: --user: 'nobody' may not read {tmp_path}/closed, where Python looks"
+    )
+    assert server.stop() == 0
+    server = shared(nobody, "--user", "nobody").start()
+    assert server.stop() == 0
+    assert "may not read" not in server.log.text()
+
+
 @pytest.mark.parametrize(
     "options, reason",
     [
