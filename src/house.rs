@@ -154,13 +154,20 @@ impl<'a> House<'a> {
         let document = Document::from_json(&String::from_utf8_lossy(report)).map_err(usage)?;
         let (file, remarks) = self.invocation.file(&document).map_err(usage)?;
         let settings = self.invocation.resolve(&file);
-        if self.place == Place::Foreground && settings.as_ref().is_ok_and(|given| given.daemon) {
+        let strays =
+            self.place == Place::Foreground && settings.as_ref().is_ok_and(|given| given.daemon);
+        if strays && self.current.is_none() {
             self.place = Place::Misplaced;
             // No failure: nothing has begun, and all of this is said in the background again.
             log::set_max_level(LevelFilter::Off);
             return Err(refusal(0, "it has to be a daemon".into()));
         }
         self.remark(remarks);
+        if let (true, Ok(settings)) = (strays, &settings) {
+            let sentence = "has no effect: a server becomes a daemon when it starts, and not later";
+            let place = settings.place("daemon");
+            self.remark(vec![Remark::Warning(format!("{place} {sentence}"))]);
+        }
         self.coming_hooks = document.hooks();
         self.config = Some(document.origin).filter(|origin| !origin.is_empty());
         let settings = settings.map_err(usage)?;

@@ -432,6 +432,18 @@ def test_a_daemon_without_a_log_is_warned_of(daemons):
     assert "--error-logfile" in err
 
 
+def test_a_reload_makes_no_daemon(serve):
+    server = serve(WHO, "-c", "c.py", start=False)
+    server.write("c.py", "daemon = False\n")
+    server.start()
+    server.write("c.py", "daemon = True\ntimeout = 7\n")
+    server.signal(signal.SIGHUP)
+    server.log.wait(r"warning: c\.py, line 1: daemon has no effect: a server becomes a daemon when")
+    server.log.wait(r"gen=2 timeout: 30 -> 7")
+    assert server.stop() == 0
+    server.still_alone()
+
+
 def test_the_command_line_keeps_a_daemon_in_the_foreground(serve):
     server = serve(WHO, "-c", "c.py", "--no-daemon", start=False)
     server.write("c.py", "daemon = True\n")
