@@ -277,10 +277,11 @@ impl Site for House<'_> {
                     "as a daemon the server has no stderr: name a file for its messages with --error-logfile"
                 );
             }
-            if let (Some(path), Share::Alone) = (&settings.pidfile, &self.share) {
-                let failed = |error| refusal(1, format!("{}: {error}", settings.place("pidfile")));
-                Pidfile::check(Path::new(path)).map_err(failed)?;
-            }
+        }
+        let is_new = self.current.as_ref().is_none_or(|old| old.pidfile != settings.pidfile);
+        if let (Some(path), Share::Alone, true) = (&settings.pidfile, &self.share, is_new) {
+            let failed = |error| refusal(1, format!("{}: {error}", settings.place("pidfile")));
+            Pidfile::check(Path::new(path)).map_err(failed)?;
         }
         check::values(&settings).map_err(|reason| refusal(2, reason))?;
         let mut listeners = self.listeners(&settings, owner.as_ref())?;

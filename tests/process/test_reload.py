@@ -220,6 +220,10 @@ def ask(path):
         ("bind = 'unix:run/s'\n", r"line 1: bind: cannot listen on unix:run/s: No such file"),
         ("bind = ['unix:new', 'unix:run/s']\n", r"cannot listen on unix:run/s: No such file"),
         ("bind = 'unix:new'\nchdir = 'away'\n", r"line 2: chdir: .*away: No such file"),
+        (
+            "bind = 'unix:new'\npidfile = 'run/p'\n",
+            r"line 2: pidfile: the pidfile run/p: No such file",
+        ),
         (None, r"cannot read the configuration file"),
     ],
 )
