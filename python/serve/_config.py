@@ -178,6 +178,8 @@ def refused(path, error):
         if path.endswith(".py")
         else "; it is read as Python: name it .toml or .json if it is not"
     )
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "gunicorn":
+        hint = "; leave gunicorn installed, or take out what imports it"
     return f"the configuration file '{path}'{where}: {type(error).__name__}: {text}{hint}"
 
 

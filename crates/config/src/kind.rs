@@ -101,7 +101,9 @@ impl Kind {
                 "a time from 1ms to a year, such as 30, 0.5, 500ms or 2m".into()
             }
             Kind::Size => "a number of bytes, such as 1048576, 512k, 10M or 1G".into(),
-            Kind::Mode => "an octal file mode from 0000 to 0777, such as 0660".into(),
+            Kind::Mode => {
+                "an octal file mode from 0000 to 0777, such as 0660, or 0o660 as a number".into()
+            }
             Kind::Account => "a name or an id".into(),
             Kind::Class => alternatives(&CLASSES.map(|(name, _)| name)),
             Kind::Choice { names, .. } => alternatives(names),
