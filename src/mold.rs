@@ -75,7 +75,7 @@ pub(crate) fn start(invocation: &Invocation) -> Result<Interpreter, String> {
     if let Some(interpreter) = Interpreter::around(settings.python.as_deref(), &arguments)? {
         return Ok(interpreter);
     }
-    let home = Home::find(settings.python.as_deref())?;
+    let home = Home::find(settings.python.as_deref(), &settings.place("python"))?;
     if home.executable.is_none() {
         log::warn!(
             "no python of this version is on PATH: sys.executable stays empty, so multiprocessing cannot spawn"

@@ -254,6 +254,14 @@ def test_a_python_that_is_not_there_is_refused(serve, tmp_path):
 
 
 @embedded
+def test_a_python_that_a_variable_names_is_told_as_its_own(serve, tmp_path):
+    env = {"SERVE_PYTHON": str(tmp_path / "nowhere")}
+    server = serve(APP, env=env, workers=1, start=False)
+    assert server.launch().wait() == 2
+    server.log.wait(r"SERVE_PYTHON: there is no Python at .*/nowhere")
+
+
+@embedded
 def test_a_folder_that_is_no_venv_is_refused(serve, tmp_path):
     line = refused_python(serve, "--python", tmp_path)
     assert f"there is no Python at {tmp_path}" in line

@@ -155,10 +155,12 @@ fn misspelt(variable: &str) -> Option<&'static Row> {
     if by_name(&name).is_some_and(|row| row.variable() == variable) {
         return None;
     }
+    let near = slip(&name, TABLE.iter().map(|row| row.name)).and_then(by_name);
     // A flag of one word may be the name of anything: SERVE_ENV.
+    let counts = name.contains('_') || near.is_some();
     let flag = format!("--{}", name.replace('_', "-"));
-    let by_flag = TABLE.iter().find(|row| name.contains('_') && row.flags.contains(&&*flag));
-    by_flag.or_else(|| by_name(slip(&name, TABLE.iter().map(|row| row.name))?))
+    let by_flag = TABLE.iter().find(|row| counts && row.flags.contains(&&*flag));
+    by_flag.or(near)
 }
 
 /// Reads the environment. A variable that is empty counts as not set.
@@ -638,6 +640,7 @@ mod tests {
             ("SERVE_LOG_LEVEL", "SERVE_LOGLEVEL"),
             ("SERVE_ACCESS_LOGFILE", "SERVE_ACCESSLOG"),
             ("SERVE_Workers", "SERVE_WORKERS"),
+            ("SERVE_PRELOAD", "SERVE_PRELOAD_APP"),
         ] {
             let sentence = format!(
                 "environment: '{name}' is not a setting of this version and is ignored; did you \
