@@ -225,7 +225,9 @@ pub fn from_file(document: &Document) -> Result<Layer, Error> {
     values.sort_by_key(|(name, _)| document.lines.get(*name));
     for (name, value) in values {
         let origin = document.origin_of(name);
-        if let Some(row) = TABLE.iter().find(|row| row.name == name) {
+        if name == "python" {
+            layer.remarks.extend(too_late(document, &origin, value));
+        } else if let Some(row) = TABLE.iter().find(|row| row.name == name) {
             if !value.is_null() && value != "" {
                 layer.set(row, origin, value)?;
             }
@@ -252,6 +254,17 @@ pub fn from_file(document: &Document) -> Result<Layer, Error> {
         }
     }
     Ok(layer)
+}
+
+/// Of the interpreter that a file names, which is read by one.
+fn too_late(document: &Document, origin: &Origin, value: &Json) -> Option<Remark> {
+    let is_own = document.helpers.as_ref().is_some_and(|own| own.contains("python"));
+    (!is_own && !value.is_null() && value != "").then(|| {
+        Remark::Warning(format!(
+            "{origin}: python has no effect in a file, which is read by that Python: use --python \
+             or SERVE_PYTHON"
+        ))
+    })
 }
 
 /// Whether it is a table around the settings, as `pyproject.toml` has one.
@@ -405,7 +418,7 @@ mod tests {
                     script.vars.insert(variable.into(), text.into());
                     script.expected.insert(row.name, (meant, Origin::Environment(variable.into())));
                 }
-                if random.maybe() {
+                if random.maybe() && row.name != "python" {
                     script.write_file(row, random.pick(&row.kind.samples()), random.below(99));
                 }
                 if row.flag().starts_with('-') && random.maybe() {
@@ -579,6 +592,21 @@ mod tests {
         let document = Document::toml("c.toml", "workers = 0\nbacklog = 0\n").unwrap().unwrap();
         let error = from_file(&document).unwrap_err().to_string();
         assert!(error.starts_with("c.toml, line 1: workers: 0 is not"), "{error}");
+    }
+
+    #[test]
+    fn a_file_cannot_choose_the_python_that_reads_it() {
+        let (layer, warnings) = from_json("c.py", r#"{"python": ".venv"}"#).unwrap();
+        assert_eq!(layer.values, BTreeMap::new());
+        assert_eq!(
+            warnings,
+            [
+                "c.py: python has no effect in a file, which is read by that Python: use --python or \
+              SERVE_PYTHON"
+            ]
+        );
+        let (_, warnings) = from_json("c.py", r#"{"python": null}"#).unwrap();
+        assert_eq!(warnings, [""; 0]);
     }
 
     #[test]
