@@ -91,6 +91,7 @@ pub(crate) fn values(settings: &Settings) -> Result<(), String> {
     logs::check(settings)?;
     trust(settings)?;
     proxy(settings)?;
+    engine::check(settings)?;
     tls::check(settings)
 }
 

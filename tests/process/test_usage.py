@@ -104,6 +104,14 @@ def test_a_port_in_use_is_named(place):
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in line
 
 
+def test_an_address_that_another_one_covers_is_told_as_such(place):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    options = ["-w", "1", "-b", f"127.0.0.1:{port}", "-b", f"0.0.0.0:{port}"]
+    line = refused(place, *options, "main:app", code=1)
+    assert "or this server by another --bind" in line
+
+
 def test_a_file_where_the_socket_should_be_is_left_alone(place):
     (place / "data").write_text("precious")
     line = refused(place, "-w", "1", "-b", "unix:data", "main:app", code=1)

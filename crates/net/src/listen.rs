@@ -359,8 +359,8 @@ fn local(fd: &OwnedFd) -> io::Result<Local> {
 fn refusal(address: &Address, error: &io::Error) -> BindError {
     let advice = match (error.kind(), address) {
         (io::ErrorKind::AddrInUse, Address::Tcp { port, .. }) => format!(
-            "; another process listens there (`ss -ltnp 'sport = :{port}'` shows it). \
-             Stop it, or choose another port with --bind"
+            "; another process listens there (`ss -ltnp 'sport = :{port}'` shows it), \
+             or this server by another --bind. Stop it, or choose another port with --bind"
         ),
         (io::ErrorKind::AddrInUse, _) => {
             "; another process listens there. Stop it, or choose another path with --bind".into()
