@@ -12,7 +12,7 @@ use crate::invocation::Invocation;
 use crate::mold::Collected;
 use crate::privileges::Owner;
 use crate::trust::{proxy, trust};
-use crate::{candidates, engine, logger, logs, mold, python_logging, tls, worker};
+use crate::{candidates, engine, logger, logs, mold, python_logging, reload, tls, worker};
 
 /// Resolves all settings and loads the application; returns the exit code.
 pub(crate) fn config(invocation: &Invocation) -> i32 {
@@ -92,6 +92,7 @@ pub(crate) fn values(settings: &Settings) -> Result<(), String> {
     trust(settings)?;
     proxy(settings)?;
     engine::check(settings)?;
+    reload::check(settings)?;
     tls::check(settings)
 }
 

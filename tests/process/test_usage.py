@@ -294,6 +294,8 @@ def test_check_config_says_what_a_start_would(place, options, code, sentence):
         ("chdir = 'away'", 2, r"chdir: cannot change to .*away: No such file"),
         ("user = 'no-such-user'", 2, r"user: there is no user 'no-such-user'"),
         ("group = 'no-such-group'", 2, r"group: there is no group 'no-such-group'"),
+        ("reload_extra_files = '[x'", 2, r"reload_extra_files: '\[x': invalid range pattern"),
+        ("thread_stack_size = '1k'", 2, r"thread_stack_size: 1024 bytes are less than the 32k"),
         ("forwarded_allow_ips = '10.0.0.0/33'", 2, r"forwarded_allow_ips: .*10\.0\.0\.0/33"),
         ("forwarded_allow_ips = 'localhost'", 2, r"forwarded_allow_ips: .*localhost"),
         ("proxy_protocol = 'v1'\nproxy_allow_ips = 'x'", 2, r"proxy_allow_ips: .*x"),
