@@ -12,7 +12,7 @@ use crate::invocation::Invocation;
 use crate::mold::Collected;
 use crate::privileges::Owner;
 use crate::trust::{proxy, trust};
-use crate::{candidates, engine, logger, logs, mold, python_logging, tls, worker};
+use crate::{candidates, engine, logger, logs, mold, python_logging, reload, tls, worker};
 
 /// Resolves all settings and loads the application; returns the exit code.
 pub(crate) fn config(invocation: &Invocation) -> i32 {
@@ -77,7 +77,7 @@ fn settings<'py>(
     }
     let settings = invocation.resolve(&file).map_err(usage)?;
     for text in &settings.bind {
-        Address::parse(text).map_err(|reason| refused(&reason))?;
+        address(&settings, text).map_err(|reason| refused(&reason))?;
     }
     values(&settings).map_err(|reason| refused(&reason))?;
     Ok((settings, collected))
@@ -91,7 +91,17 @@ pub(crate) fn values(settings: &Settings) -> Result<(), String> {
     logs::check(settings)?;
     trust(settings)?;
     proxy(settings)?;
+    engine::check(settings)?;
+    reload::check(settings)?;
     tls::check(settings)
+}
+
+/// One of the addresses to listen on.
+///
+/// # Errors
+/// A sentence for the operator.
+pub(crate) fn address(settings: &Settings, text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|reason| format!("{}: '{text}': {reason}", settings.place("bind")))
 }
 
 /// Whether a start could open the logs and write the pidfile. Makes neither.
@@ -100,7 +110,7 @@ fn files(settings: &Settings) -> Result<(), String> {
     match settings.pidfile.as_ref().map(|path| Pidfile::check(Path::new(path))) {
         // By the server for whose next reload this is the check.
         None | Some(Ok(()) | Err(Error::PidfileHeld { .. })) => Ok(()),
-        Some(Err(error)) => Err(error.to_string()),
+        Some(Err(error)) => Err(format!("{}: {error}", settings.place("pidfile"))),
     }
 }
 

@@ -39,6 +39,20 @@ pub(crate) fn prepare(py: Python<'_>, settings: &Settings) -> Result<Driver, Ref
     }
 }
 
+/// What `threading.stack_size` takes at least.
+const SMALLEST_STACK: u64 = 32 * 1024;
+
+/// Whether threads can have the stack that they are to have.
+pub(crate) fn check(settings: &Settings) -> Result<(), String> {
+    match settings.thread_stack_size {
+        Some(size) if size < SMALLEST_STACK => Err(format!(
+            "{}: {size} bytes are less than the 32k that Python needs",
+            settings.place("thread_stack_size")
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn threads(count: usize, settings: &Settings) -> Driver {
     let stack = settings.thread_stack_size.and_then(|size| usize::try_from(size).ok());
     Driver::Threads { count, stack }

@@ -154,13 +154,20 @@ impl<'a> House<'a> {
         let document = Document::from_json(&String::from_utf8_lossy(report)).map_err(usage)?;
         let (file, remarks) = self.invocation.file(&document).map_err(usage)?;
         let settings = self.invocation.resolve(&file);
-        if self.place == Place::Foreground && settings.as_ref().is_ok_and(|given| given.daemon) {
+        let strays =
+            self.place == Place::Foreground && settings.as_ref().is_ok_and(|given| given.daemon);
+        if strays && self.current.is_none() {
             self.place = Place::Misplaced;
             // No failure: nothing has begun, and all of this is said in the background again.
             log::set_max_level(LevelFilter::Off);
             return Err(refusal(0, "it has to be a daemon".into()));
         }
         self.remark(remarks);
+        if let (true, Ok(settings)) = (strays, &settings) {
+            let sentence = "has no effect: a server becomes a daemon when it starts, and not later";
+            let place = settings.place("daemon");
+            self.remark(vec![Remark::Warning(format!("{place} {sentence}"))]);
+        }
         self.coming_hooks = document.hooks();
         self.config = Some(document.origin).filter(|origin| !origin.is_empty());
         let settings = settings.map_err(usage)?;
@@ -270,9 +277,11 @@ impl Site for House<'_> {
                     "as a daemon the server has no stderr: name a file for its messages with --error-logfile"
                 );
             }
-            if let (Some(path), Share::Alone) = (&settings.pidfile, &self.share) {
-                Pidfile::check(Path::new(path)).map_err(|e| refusal(1, e.to_string()))?;
-            }
+        }
+        let is_new = self.current.as_ref().is_none_or(|old| old.pidfile != settings.pidfile);
+        if let (Some(path), Share::Alone, true) = (&settings.pidfile, &self.share, is_new) {
+            let failed = |error| refusal(1, format!("{}: {error}", settings.place("pidfile")));
+            Pidfile::check(Path::new(path)).map_err(failed)?;
         }
         check::values(&settings).map_err(|reason| refusal(2, reason))?;
         let mut listeners = self.listeners(&settings, owner.as_ref())?;
@@ -422,9 +431,9 @@ fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Ve
 }
 
 fn bind(text: &str, settings: &Settings, owner: Option<&Owner>) -> Result<Listener, Refusal> {
-    let address = Address::parse(text).map_err(|reason| refusal(2, reason))?;
+    let address = check::address(settings, text).map_err(|reason| refusal(2, reason))?;
     let listener = Listener::bind(&address, settings.backlog, settings.unix_socket_mode)
-        .map_err(|error| refusal(1, error.to_string()))?;
+        .map_err(|error| refusal(1, format!("{}: {error}", settings.place("bind"))))?;
     if let (Address::Unix(path), Some(owner)) = (&address, owner) {
         owner.give(path).map_err(|error| {
             remove_socket(&listener);

@@ -79,8 +79,9 @@ impl Invocation {
             Some(chdir) => self.directory.join(chdir),
             None => self.directory.clone(),
         };
-        env::set_current_dir(&place)
-            .map_err(|error| format!("chdir {}: {error}", place.display()))?;
+        env::set_current_dir(&place).map_err(|error| {
+            format!("{}: cannot change to {}: {error}", settings.place("chdir"), place.display())
+        })?;
         umask(settings.umask.map_or(self.mask, Mode::from_bits_truncate));
         Ok(())
     }

@@ -110,18 +110,25 @@ pub(crate) fn apply(settings: &Settings) -> Result<(), String> {
         LogLevel::Error | LogLevel::Critical => LevelFilter::Error,
     });
     *FORM.lock().unwrap_or_else(PoisonError::into_inner) = settings.log_format;
-    ERRORS.open(&settings.errorlog)?;
+    let unopened = |name| move |reason| format!("{}: {reason}", settings.place(name));
+    ERRORS.open(&settings.errorlog).map_err(unopened("errorlog"))?;
     let syslog = Syslog::open(settings)?;
     *SYSLOG.lock().unwrap_or_else(PoisonError::into_inner) = syslog;
     metrics::apply(settings);
-    settings.accesslog.as_ref().map_or(Ok(()), |file| ACCESS.open(file))
+    settings
+        .accesslog
+        .as_ref()
+        .map_or(Ok(()), |file| ACCESS.open(file).map_err(unopened("accesslog")))
 }
 
 /// Whether [`apply`] could open it all. Makes no file.
 pub(crate) fn check(settings: &Settings) -> Result<(), String> {
-    for file in [Some(&settings.errorlog), settings.accesslog.as_ref()].into_iter().flatten() {
-        if let LogFile::File(path) = file {
-            appendable(path).map_err(|error| unopened(path, &error))?;
+    let files =
+        [("errorlog", Some(&settings.errorlog)), ("accesslog", settings.accesslog.as_ref())];
+    for (name, file) in files {
+        if let Some(LogFile::File(path)) = file {
+            appendable(path)
+                .map_err(|error| format!("{}: {}", settings.place(name), unopened(path, &error)))?;
         }
     }
     Syslog::open(settings).map(drop)

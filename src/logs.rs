@@ -10,7 +10,8 @@ use crate::logger;
 /// Reads what only `serve-net` understands; what it finds odd is logged.
 pub(crate) fn check(settings: &Settings) -> Result<(), String> {
     for atom in format(settings)?.unknown() {
-        log::warn!("access_log_format: %({atom})s is no atom of this version; it becomes -");
+        let place = settings.place("access_log_format");
+        log::warn!("{place}: %({atom})s is no atom of this version; it becomes -");
     }
     skip(settings).map(drop)
 }
@@ -50,12 +51,14 @@ impl Write for Sink {
 
 fn format(settings: &Settings) -> Result<Format, String> {
     let text = &settings.access_log_format;
-    Format::parse(text).map_err(|error| format!("access_log_format: '{text}' {error}"))
+    Format::parse(text)
+        .map_err(|error| format!("{}: '{text}' {error}", settings.place("access_log_format")))
 }
 
 fn skip(settings: &Settings) -> Result<Vec<Skip>, String> {
     let rule = |text: &String| {
-        Skip::parse(text).map_err(|error| format!("access_log_skip: '{text}' {error}"))
+        Skip::parse(text)
+            .map_err(|error| format!("{}: '{text}' {error}", settings.place("access_log_skip")))
     };
     settings.access_log_skip.iter().map(rule).collect()
 }

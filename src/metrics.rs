@@ -8,6 +8,8 @@ use serve_config::Settings;
 use serve_net::Statsd;
 
 static STATSD: Mutex<Option<Statsd>> = Mutex::new(None);
+/// What the log has heard of it last, from this process or the one it is a fork of.
+static TOLD: Mutex<Option<String>> = Mutex::new(None);
 
 /// What Python's account of an exception begins with.
 const TRACEBACK: &str = "Traceback (most recent call last)";
@@ -25,7 +27,17 @@ pub(crate) fn connect(settings: &Settings) -> Option<Statsd> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (prefix, tags) = (text(&settings.statsd_prefix), text(&settings.dogstatsd_tags));
     let connected = Statsd::connect(host, &prefix, &tags);
-    connected.map_err(|error| log::warn!("statsd_host: {host}: {error}; no metrics are sent")).ok()
+    let complaint = connected.as_ref().err().map(|error| {
+        format!("{}: {host}: {error}; no metrics are sent", settings.place("statsd_host"))
+    });
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_news = *told != complaint;
+    told.clone_from(&complaint);
+    drop(told);
+    if let Some(complaint) = complaint.filter(|_| is_news) {
+        log::warn!("{complaint}");
+    }
+    connected.ok()
 }
 
 /// A line has been logged.

@@ -75,7 +75,7 @@ pub(crate) fn start(invocation: &Invocation) -> Result<Interpreter, String> {
     if let Some(interpreter) = Interpreter::around(settings.python.as_deref(), &arguments)? {
         return Ok(interpreter);
     }
-    let home = Home::find(settings.python.as_deref())?;
+    let home = Home::find(settings.python.as_deref(), &settings.place("python"))?;
     if home.executable.is_none() {
         log::warn!(
             "no python of this version is on PATH: sys.executable stays empty, so multiprocessing cannot spawn"
@@ -182,7 +182,16 @@ pub(crate) fn resolve(
 /// What the application finds when it is loaded.
 pub(crate) fn furnish(py: Python<'_>, settings: &Settings) -> Result<(), Refusal> {
     serve_python::set_environment(py, &settings.raw_env)?;
-    serve_python::insert_directories(py, &settings.pythonpath)
+    serve_python::insert_directories(py, &settings.pythonpath)?;
+    let closed = serve_python::closed_directories(py);
+    if let (Some(user), false) = (&settings.user, closed.is_empty()) {
+        log::warn!(
+            "{}: '{user}' may not read {}, where Python looks for modules",
+            settings.place("user"),
+            closed.join(" nor ")
+        );
+    }
+    Ok(())
 }
 
 fn settle(invocation: &Invocation, blob: &[u8]) -> Result<(Settings, Option<Tls>), String> {

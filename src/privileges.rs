@@ -49,12 +49,14 @@ impl Owner {
         if user.is_none() && group.is_none() {
             return Ok(None);
         }
-        let entry = user.map(find_user).transpose()?;
+        let at = |name| move |reason| format!("{}: {reason}", settings.place(name));
+        let entry = user.map(find_user).transpose().map_err(at("user"))?;
         let (uid, own_group) = entry.as_ref().map_or((geteuid(), Some(getegid())), Entry::ids);
         let gid = match group {
-            Some(group) => find_group(group)?,
+            Some(group) => find_group(group).map_err(at("group"))?,
             None => own_group.ok_or_else(|| format!(
-                "user {uid} has no entry in the user database, so its group is unknown: name one with --group"
+                "{}: user {uid} has no entry in the user database, so its group is unknown: name one with --group",
+                settings.place("user")
             ))?,
         };
         if !geteuid().is_root() {
@@ -64,7 +66,12 @@ impl Owner {
         let groups = match entry {
             _ if !settings.initgroups => Groups::One,
             Some(Entry::Known(user)) => Groups::Of(c_name(&user.name)?),
-            _ => return Err("--initgroups needs a --user that the user database knows".into()),
+            _ => {
+                return Err(format!(
+                    "{} needs a --user that the user database knows",
+                    settings.place("initgroups")
+                ));
+            }
         };
         Ok(Some(Self { uid, gid, groups }))
     }
@@ -133,7 +140,7 @@ fn find_user(name: &str) -> Result<Entry, String> {
     match (found.map_err(|errno| format!("cannot look up user '{name}': {}", errno.desc()))?, id) {
         (Some(user), _) => Ok(Entry::Known(user)),
         (None, Some(uid)) => Ok(Entry::Number(uid)),
-        (None, None) => Err(format!("there is no user '{name}': see --user")),
+        (None, None) => Err(format!("there is no user '{name}'")),
     }
 }
 
@@ -143,7 +150,7 @@ fn find_group(name: &str) -> Result<Gid, String> {
     }
     match Group::from_name(name) {
         Ok(Some(group)) => Ok(group.gid),
-        Ok(None) => Err(format!("there is no group '{name}': see --group")),
+        Ok(None) => Err(format!("there is no group '{name}'")),
         Err(errno) => Err(format!("cannot look up group '{name}': {}", errno.desc())),
     }
 }
@@ -158,8 +165,9 @@ fn unprivileged(settings: &Settings) -> String {
         .iter()
         .filter_map(|(what, name)| name.as_ref().map(|name| format!("{what} '{name}'")))
         .collect();
+    let place = settings.place(if settings.user.is_some() { "user" } else { "group" });
     format!(
-        "only root can become {}: start the server as root, or leave the setting out to stay uid={} gid={}",
+        "{place}: only root can become {}: start the server as root, or leave the setting out to stay uid={} gid={}",
         wanted.join(" and "),
         geteuid(),
         getegid()
@@ -188,16 +196,16 @@ mod tests {
     #[test]
     fn a_name_that_nobody_has_is_told() {
         let error = find(&["--user", "no-such-user"]).expect_err("refused");
-        assert_eq!(error, "there is no user 'no-such-user': see --user");
+        assert_eq!(error, "--user: there is no user 'no-such-user'");
         let error = find(&["--group", "no-such-group"]).expect_err("refused");
-        assert_eq!(error, "there is no group 'no-such-group': see --group");
+        assert_eq!(error, "--group: there is no group 'no-such-group'");
     }
 
     /// No database has this number.
     #[test]
     fn a_number_without_an_entry_needs_a_group() {
         let error = find(&["--user", "3999999999"]).expect_err("refused");
-        assert!(error.starts_with("user 3999999999 has no entry"), "{error}");
+        assert!(error.starts_with("--user: user 3999999999 has no entry"), "{error}");
         if geteuid().is_root() {
             let owner = find(&["--user", "3999999999", "--group", "7"])
                 .expect("accepted")
@@ -217,7 +225,7 @@ mod tests {
         } else {
             assert!(find(&["--user", &uid, "--group", &gid]).expect("accepted").is_none());
             let error = find(&["--user", "0"]).expect_err("refused");
-            assert!(error.starts_with("only root can become user '0'"), "{error}");
+            assert!(error.starts_with("--user: only root can become user '0'"), "{error}");
         }
     }
 }

@@ -12,6 +12,6 @@ const OWN: &str = "serve";
 pub(crate) fn name(name: Option<&str>) {
     let taken = CString::new(name.unwrap_or(OWN)).map(|name| prctl::set_name(&name));
     if !matches!(taken, Ok(Ok(()))) {
-        log::warn!("the processes cannot be called {name:?}");
+        log::warn!("the processes cannot be called '{}'", name.unwrap_or(OWN).escape_debug());
     }
 }

@@ -27,6 +27,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::getppid;
+use serve_config::Settings;
 
 /// The most folders that are watched. The system has a limit of its own.
 const FOLDERS: usize = 4_000;
@@ -74,6 +75,16 @@ struct Scope {
     roots: Vec<PathBuf>,
     /// Files that count beside those of Python.
     extra: Vec<Pattern>,
+}
+
+/// Whether the names of other files to watch are ones.
+pub(crate) fn check(settings: &Settings) -> Result<(), String> {
+    for text in &settings.reload_extra_files {
+        Pattern::new(text).map_err(|error| {
+            format!("{}: '{text}': {}", settings.place("reload_extra_files"), error.msg)
+        })?;
+    }
+    Ok(())
 }
 
 /// Watches the working directory, `paths` and the files that `extra` names from

@@ -49,8 +49,9 @@ impl Syslog {
         let address = &settings.syslog_addr;
         let socket = Socket::open(address).map_err(|error| {
             format!(
-                "syslog_addr: {address}: {error}; start the syslog daemon, correct the address \
-                 (--log-syslog-to), or do without (--no-log-syslog)"
+                "{}: {address}: {error}; start the syslog daemon, correct the address \
+                 (--log-syslog-to), or do without (--no-log-syslog)",
+                settings.place("syslog_addr")
             )
         });
         let host = gethostname().ok().and_then(|name| name.into_string().ok());

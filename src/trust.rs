@@ -10,7 +10,7 @@ pub(crate) fn trust(settings: &Settings) -> Result<Trust, String> {
         text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
     };
     Ok(Trust {
-        proxies: networks("forwarded_allow_ips", &settings.forwarded_allow_ips)?,
+        proxies: networks(settings, "forwarded_allow_ips", &settings.forwarded_allow_ips)?,
         scheme_headers: settings.secure_scheme_headers.iter().filter_map(pair).collect(),
         forwarder_headers: settings.forwarder_headers.clone(),
         underscores: match settings.header_map {
@@ -34,9 +34,13 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
         ProxyProtocol::V2 => ProxyVersion::V2,
         ProxyProtocol::Auto => ProxyVersion::Either,
     };
-    Ok(Some(Proxy { from: networks("proxy_allow_ips", &settings.proxy_allow_ips)?, version }))
+    Ok(Some(Proxy {
+        from: networks(settings, "proxy_allow_ips", &settings.proxy_allow_ips)?,
+        version,
+    }))
 }
 
-fn networks(setting: &str, texts: &[String]) -> Result<Networks, String> {
-    Networks::parse(texts.iter().map(String::as_str)).map_err(|error| format!("{setting}: {error}"))
+fn networks(settings: &Settings, name: &str, texts: &[String]) -> Result<Networks, String> {
+    Networks::parse(texts.iter().map(String::as_str))
+        .map_err(|error| format!("{}: {error}", settings.place(name)))
 }

@@ -107,8 +107,23 @@ def report(names, source):
     # Imported names are the file's own business, too.
     helpers |= {name for name in public if name not in lines}
     return json.dumps(
-        {"values": values, "functions": functions, "lines": lines, "helpers": sorted(helpers)}
+        {
+            "values": values,
+            "functions": functions,
+            "lines": lines,
+            "helpers": sorted(helpers),
+            "annotated": sorted(annotated(source) - names.keys()),
+        }
     )
+
+
+def annotated(source):
+    """The names that have an annotation and no value, as `workers: 3` gives one."""
+    return {
+        node.target.id
+        for node in ast.parse(source).body
+        if isinstance(node, ast.AnnAssign) and node.value is None and node.simple
+    }
 
 
 def places(source):
@@ -158,7 +173,14 @@ def refused(path, error):
     line = error.lineno if isinstance(error, SyntaxError) else last_line(path, error)
     where = f", line {line}" if line else ""
     text = error.msg if isinstance(error, SyntaxError) else error
-    return f"the configuration file '{path}'{where}: {type(error).__name__}: {text}"
+    hint = (
+        ""
+        if path.endswith(".py")
+        else "; it is read as Python: name it .toml or .json if it is not"
+    )
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "gunicorn":
+        hint = "; leave gunicorn installed, or take out what imports it"
+    return f"the configuration file '{path}'{where}: {type(error).__name__}: {text}{hint}"
 
 
 def last_line(path, error):

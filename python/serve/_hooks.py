@@ -76,11 +76,15 @@ class Hooks:
         if function is not None:
             try:
                 function(*arguments)
-            except BaseException:
-                self.raised(name)
+            except BaseException as error:
+                self.raised(name, error)
 
-    def raised(self, name):
-        self.server.log.exception("the hook %s raised", name)
+    def raised(self, name, error):
+        trace = error.__traceback__
+        while trace.tb_next and trace.tb_frame.f_globals is globals():
+            trace = trace.tb_next
+        told = type(error), error, trace
+        self.server.log.error("the hook %s raised", name, exc_info=told)
 
     # ---- in the mold
 
@@ -153,8 +157,8 @@ class Hooks:
                 function(*arguments)
             except self.ended:
                 raise
-            except Exception:
-                self.raised(name)
+            except Exception as error:
+                self.raised(name, error)
 
 
 class Config:
@@ -167,7 +171,7 @@ class Config:
         self.address = [address(bind) for bind in self.bind]
         self.worker_class_str = self.worker_class
         self.env = dict(pair.split("=", 1) for pair in self.raw_env)
-        self.is_ssl = False
+        self.is_ssl = self.certfile is not None
 
 
 class Server:

@@ -170,3 +170,12 @@ def test_the_site_has_every_page():
     assert set(listed) == there
     assert len(listed) == len(there), "one of them twice"
     assert Path(ROOT / "docs" / listed[0]).name == "quickstart.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_is_said_to_hold_a_promise_is_there(page):
+    text = BLOCK.sub("", page.read_text())
+    for file, test in re.findall(r"`((?:tests|crates)/[\w/.-]+)(?:::(\w+))?`", text):
+        assert (ROOT / file).exists(), file
+        if test:
+            assert re.search(rf"\b(def|fn) {test}\b", (ROOT / file).read_text()), f"{file}::{test}"

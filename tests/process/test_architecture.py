@@ -1,5 +1,6 @@
 """Who runs what: the master no Python and no thread, a worker one of each, and nothing leaks."""
 
+import ast
 import json
 import os
 import re
@@ -91,6 +92,40 @@ def test_app_is_imported_once_when_preloaded(serve):
 def test_app_is_imported_once_per_worker_when_not_preloaded(serve):
     server = serve(COUNTED, workers=3)
     assert imports(server) == sorted(server.worker_pids())
+
+
+FORKED = """
+    import gc, os, random
+
+    value = random.random()
+    forks = []
+    os.register_at_fork(after_in_child=lambda: forks.append(os.getpid()))
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        told = os.getpid(), os.getpid() in forks, value, random.random(), gc.get_freeze_count()
+        return [repr(told).encode()]
+"""
+
+
+def ask(server):
+    return ast.literal_eval(server.get()[2].decode())
+
+
+def test_what_a_fork_means_to_a_preloaded_application(serve):
+    """Its hooks run in each worker, `random` is seeded anew, and its objects are left alone."""
+    server = serve(FORKED, "--preload", workers=1)
+    (first,) = server.worker_pids()
+    answers = [ask(server)]
+    os.kill(first, signal.SIGKILL)
+    server.log.wait(r"ready in=", count=2)
+    answers.append(ask(server))
+    (one, hooked, value, drawn, frozen), (other, *told) = answers
+    assert one != other
+    assert hooked and told[0]
+    assert value == told[1], "the application was loaded once"
+    assert drawn != told[2], "the workers would draw the same secrets"
+    assert frozen > ask(serve(FORKED, workers=1))[4], "more than the server's own"
 
 
 def test_threads_of_a_preloaded_application_are_warned_about(serve):

@@ -545,6 +545,9 @@ def test_what_cannot_be_interrupted_costs_its_worker(gevent):
         assert server.get("/deaf")[0] == 504
         assert answered(patient)[0] == 504
     server.log.wait(r"is stuck: \d requests are answered 504")
+    for path in ("/deaf", "/patient"):
+        ended = rf'error: .* request="GET {path}" .*: over its time \(timeout\), ended'
+        assert server.log.count(ended) == 1
     server.log.wait(r"worker=\d .* ready in=", count=2)
     assert server.get()[0] == 200
 

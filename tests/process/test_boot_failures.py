@@ -133,6 +133,29 @@ def test_the_traceback_follows_the_sentence(serve):
     assert "above" not in server.log.lines[0]
 
 
+@pytest.mark.parametrize(
+    ("preload", "who"),
+    [
+        (False, r"worker=1 .* died before it was ready"),
+        (True, r"its mold died while it loaded the application"),
+    ],
+)
+def test_a_crash_while_the_application_is_loaded_shows_where_it_was(serve, preload, who):
+    source = "import ctypes\n\nctypes.string_at(0)\n"
+    server = serve(source, *(["--preload"] if preload else []), workers=1, start=False)
+    assert server.launch().wait() == 3
+    server.log.wait(r"Fatal Python error: Segmentation fault")
+    server.log.wait(rf'File "{server.cwd}/main.py", line 3 in <module>')
+    server.log.wait(rf"cannot start: {who}: signal 11")
+
+
+def test_a_config_file_that_ends_the_process_is_told_as_what_it_is(serve):
+    server = serve(APP, "-c", "conf.py", workers=1, start=False)
+    server.write("conf.py", "import os\n\nos._exit(7)\n")
+    assert server.launch().wait() == 3
+    server.log.wait(r"its mold died while it evaluated the configuration: exit code 7")
+
+
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
 def test_an_import_that_hangs_ends_at_the_boot_timeout(serve, preload):
     options = [*UNHURRIED, "--boot-timeout", "0.5s", *(["--preload"] if preload else [])]
@@ -228,6 +251,14 @@ def test_an_active_venv_of_another_version_is_refused(serve, old_venv):
 def test_a_python_that_is_not_there_is_refused(serve, tmp_path):
     line = refused_python(serve, "--python", tmp_path / "nowhere")
     assert f"there is no Python at {tmp_path}/nowhere" in line
+
+
+@embedded
+def test_a_python_that_a_variable_names_is_told_as_its_own(serve, tmp_path):
+    env = {"SERVE_PYTHON": str(tmp_path / "nowhere")}
+    server = serve(APP, env=env, workers=1, start=False)
+    assert server.launch().wait() == 2
+    server.log.wait(r"SERVE_PYTHON: there is no Python at .*/nowhere")
 
 
 @embedded

@@ -301,6 +301,12 @@ def test_the_proxy_protocol_can_be_a_switch_as_in_gunicorn(place, value, meant):
     assert settings(place)["proxy_protocol"][0] == f'"{meant}"'
 
 
+@pytest.mark.parametrize(("value", "meant"), [("WARN", "warning"), ("fatal", "critical")])
+def test_levels_have_the_other_words_of_python(place, value, meant):
+    (place / "gunicorn.conf.py").write_text(f"loglevel = '{value}'\n")
+    assert settings(place)["loglevel"][0] == f'"{meant}"'
+
+
 # ---- what settings do
 
 

@@ -265,7 +265,7 @@ def test_settings_that_are_not_there_are_named(project, settings):
 def test_a_pidfile_that_cannot_be_ends_the_start(tmp_path, folder):
     (tmp_path / "main.py").write_text(APP)
     line = answer(tmp_path, "-b", "127.0.0.1:0", "--pid", folder, "main:app", code=1)
-    assert f"pidfile {folder}: No such file or directory" in line
+    assert f"--pid: the pidfile {folder}: No such file or directory" in line
 
 
 @embedded

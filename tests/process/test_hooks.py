@@ -5,6 +5,7 @@ import re
 from signal import SIGHUP, SIGKILL, SIGQUIT, SIGTTIN
 
 import pytest
+from certificates import Authority
 from harness import run
 from servers import GATED, WHO
 
@@ -283,6 +284,7 @@ def test_a_hook_that_raises_is_told_of_and_harms_nobody(hooked):
     for name in sum(names.values(), []):
         assert server.log.count(f"error: .*the hook {name} raised") == 1, name
     assert server.log.count('serve.conf.py", line') == len(lines)
+    assert server.log.count("<serve>") == 0, "what is ours helps nobody"
 
 
 def test_a_request_that_is_ended_in_a_hook_never_reaches_the_application(hooked):
@@ -367,6 +369,18 @@ def post_fork(server, worker):
     server.log.wait("info: 2 True sync False$")
     server.log.wait(r"info: 3 \{'A': '1=2'\} 9 False 0$")
     assert server.log.count("raised") == 0
+
+
+def test_hooks_see_that_there_is_tls(hooked, tmp_path):
+    certificate = Authority(tmp_path).server()
+    config = f"""
+certfile = {str(certificate)!r}
+keyfile = {str(certificate.with_suffix(".key"))!r}
+
+def when_ready(server):
+    server.log.info("is_ssl %s", server.cfg.is_ssl)
+"""
+    hooked(config).log.wait("is_ssl True$")
 
 
 def test_hooks_see_the_number_of_workers_that_the_server_has_chosen(hooked):

@@ -151,8 +151,8 @@ def test_a_sample_has_one_line_in_n_and_all_that_failed(serve):
 @pytest.mark.parametrize(
     ("option", "value", "complaint"),
     [
-        ("--access-logformat", "%(h) x", r"access_log_format: '%\(h\) x' has %\(h\) without"),
-        ("--access-log-skip", "/healthz", "access_log_skip: '/healthz' has '/healthz': expected"),
+        ("--access-logformat", "%(h) x", r"--access-logformat: '%\(h\) x' has %\(h\) without"),
+        ("--access-log-skip", "/healthz", "--access-log-skip: '/healthz' has '/healthz': expected"),
     ],
 )
 def test_a_wrong_format_or_rule_is_a_usage_error(tmp_path, option, value, complaint):
@@ -164,7 +164,7 @@ def test_a_wrong_format_or_rule_is_a_usage_error(tmp_path, option, value, compla
 
 def test_an_unknown_atom_is_told_and_becomes_a_dash(serve):
     server = in_format(serve, "%(zz)s %(s)s")
-    server.log.wait(r"warning: access_log_format: %\(zz\)s is no atom")
+    server.log.wait(r"warning: --access-logformat: %\(zz\)s is no atom")
     server.get("/")
     assert lines_of(server, 1) == ["- 200"]
 

@@ -9,7 +9,7 @@ import threading
 from signal import SIGTTIN, SIGUSR1
 
 import pytest
-from harness import PATIENCE, wait_until
+from harness import PATIENCE, read_all, wait_until
 from servers import WHO
 
 RAISES = """
@@ -116,8 +116,16 @@ def test_statsd_that_goes_away_costs_no_request_and_one_line(serve, tmp_path):
 
 def test_statsd_that_cannot_be_found_is_told_and_no_reason_not_to_serve(serve, tmp_path):
     server = serve(WHO, "--statsd-host", f"unix://{tmp_path}/none")
-    server.log.wait(r"warning: statsd_host: unix://\S+/none: No such file .*; no metrics are sent")
+    server.log.wait(
+        r"warning: --statsd-host: unix://\S+/none: No such file .*; no metrics are sent"
+    )
     server.served_by()
+    server.signal(SIGTTIN)
+    server.log.wait(r"worker=2 \S+ gen=1 ready")
+    assert server.stop() == 0
+    # By the master, and by the mold for all of its workers.
+    told = re.findall(r"(\w+)\[\d+\] warning: --statsd-host", server.log.text())
+    assert sorted(told) == ["master", "mold"]
 
 
 # ---- syslog
@@ -156,7 +164,7 @@ def test_a_syslog_that_is_not_there_ends_the_start_and_says_what_to_do(serve, tm
     server = serve(RAISES, *options, start=False)
     assert server.launch().wait() == 1
     server.log.wait(
-        rf"syslog_addr: unix://{tmp_path}/none: No such file or directory.*; start the syslog "
+        rf"--log-syslog-to: unix://{tmp_path}/none: No such file or directory.*; start the syslog "
         r"daemon, correct the address \(--log-syslog-to\), or do without \(--no-log-syslog\)$"
     )
 
@@ -285,11 +293,25 @@ def test_a_syslog_stream_that_ends_is_connected_to_again(serve, daemon):
 )
 def test_a_syslog_that_is_not_there_ends_the_start(serve, address, reason):
     server = serve(WHO, "--log-syslog", "--log-syslog-to", address, start=False).launch()
-    server.log.wait(f"syslog_addr: {address}: {reason}")
+    server.log.wait(f"--log-syslog-to: {address}: {reason}")
     assert server.wait() == 1
 
 
 # ---- the error log
+
+
+@pytest.mark.parametrize("options", [[], ["--threads", "2"], ["-k", "async"]], ids=str)
+@pytest.mark.parametrize("path", ["/raise", "/?20"])
+def test_an_application_that_fails_has_one_line_in_the_log(serve, options, path):
+    server = serve(RAISES, *options)
+    with server.connect() as client:
+        about = f"client=127.0.0.1:{client.getsockname()[1]}"
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert b" 500 " in read_all(client)
+    assert server.stop() == 0
+    lines = [line for line in server.log.lines if about in line]
+    assert len(lines) == 1, lines
+    assert re.search(rf'error: request="GET \S+" {about}: the application raised', lines[0])
 
 
 def test_messages_as_json(serve):

@@ -273,11 +273,25 @@ def test_a_log_file_that_was_there_keeps_its_owner(shared, nobody):
     assert server.stop() == 0
 
 
+@needs_root
+def test_modules_that_the_user_may_not_read_are_named(shared, nobody, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o700)
+    options = ["--user", "nobody", "--pythonpath", str(tmp_path / "closed")]
+    server = shared(nobody, *options).start()
+    server.log.wait(
+        rf"warning: --user: 'nobody' may not read {tmp_path}/closed, where Python looks"
+    )
+    assert server.stop() == 0
+    server = shared(nobody, "--user", "nobody").start()
+    assert server.stop() == 0
+    assert "may not read" not in server.log.text()
+
+
 @pytest.mark.parametrize(
     "options, reason",
     [
-        (["--user", "no-such-user"], "there is no user 'no-such-user'"),
-        (["--group", "no-such-group"], "there is no group 'no-such-group'"),
+        (["--user", "no-such-user"], "--user: there is no user 'no-such-user'"),
+        (["--group", "no-such-group"], "--group: there is no group 'no-such-group'"),
         (["--user", "3999999999"], "has no entry in the user database"),
     ],
 )
@@ -416,6 +430,18 @@ def test_a_daemon_without_a_log_is_warned_of(daemons):
     code, _, err = daemons(WHO, "--daemon")
     assert code == 0
     assert "--error-logfile" in err
+
+
+def test_a_reload_makes_no_daemon(serve):
+    server = serve(WHO, "-c", "c.py", start=False)
+    server.write("c.py", "daemon = False\n")
+    server.start()
+    server.write("c.py", "daemon = True\ntimeout = 7\n")
+    server.signal(signal.SIGHUP)
+    server.log.wait(r"warning: c\.py, line 1: daemon has no effect: a server becomes a daemon when")
+    server.log.wait(r"gen=2 timeout: 30 -> 7")
+    assert server.stop() == 0
+    server.still_alone()
 
 
 def test_the_command_line_keeps_a_daemon_in_the_foreground(serve):

@@ -217,9 +217,13 @@ def ask(path):
         ("workers = [\n", r"conf\.py', line 1: SyntaxError"),
         ("workers = nothing\n", r"conf\.py', line 1: NameError"),
         ("workers = 'many'\n", r"conf\.py, line 1: workers: 'many' is not"),
-        ("bind = 'unix:run/s'\n", r"cannot listen on unix:run/s: No such file"),
+        ("bind = 'unix:run/s'\n", r"line 1: bind: cannot listen on unix:run/s: No such file"),
         ("bind = ['unix:new', 'unix:run/s']\n", r"cannot listen on unix:run/s: No such file"),
-        ("bind = 'unix:new'\nchdir = 'away'\n", r"chdir .*away: No such file"),
+        ("bind = 'unix:new'\nchdir = 'away'\n", r"line 2: chdir: .*away: No such file"),
+        (
+            "bind = 'unix:new'\npidfile = 'run/p'\n",
+            r"line 2: pidfile: the pidfile run/p: No such file",
+        ),
         (None, r"cannot read the configuration file"),
     ],
 )

@@ -241,6 +241,7 @@ def test_a_late_request_gets_504_and_the_worker_serves_on(serve, path):
     assert server.stop() == 0
     text = server.log.text()
     assert "raised" not in text, "our own way to end a request is no error of the application"
+    assert server.log.count("client=127") == 1
 
 
 def textline(server, text):

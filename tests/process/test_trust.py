@@ -159,7 +159,7 @@ def test_what_is_no_network_is_a_usage_error(tmp_path, value):
     (tmp_path / "main.py").write_text("app = print\n")
     code, _, errors = run("--forwarded-allow-ips", value, "main:app", cwd=tmp_path)
     assert code == 2
-    assert f"forwarded_allow_ips: '{value}' is no address" in errors
+    assert f"--forwarded-allow-ips: '{value}' is no address" in errors
 
 
 # ---- the request's name

@@ -42,8 +42,8 @@ def refused(place, *options, code):
         (["--workers", "0"], r"--workers: '0' is not a whole number from 1"),
         (["--workers"], r"--workers"),
         (["--timeout", "-1"], r"--timeout: '-1' is not a time"),
-        (["--bind", "127.0.0.1:70000"], r"'70000' is not a port number"),
-        (["--bind", "fd://x"], r"'x' is not a descriptor number"),
+        (["--bind", "127.0.0.1:70000"], r"--bind: '127.0.0.1:70000': '70000' is not a port number"),
+        (["--bind", "fd://x"], r"--bind: 'fd://x': 'x' is not a descriptor number"),
         (["--worker-class", "gevnt"], r"--worker-class: 'gevnt' is unknown"),
         (["--log-level", "debgu"], r"did you mean 'debug'\?"),
         (["--unix-socket-mode", "999"], r"octal file mode"),
@@ -104,6 +104,14 @@ def test_a_port_in_use_is_named(place):
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in line
 
 
+def test_an_address_that_another_one_covers_is_told_as_such(place):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    options = ["-w", "1", "-b", f"127.0.0.1:{port}", "-b", f"0.0.0.0:{port}"]
+    line = refused(place, *options, "main:app", code=1)
+    assert "or this server by another --bind" in line
+
+
 def test_a_file_where_the_socket_should_be_is_left_alone(place):
     (place / "data").write_text("precious")
     line = refused(place, "-w", "1", "-b", "unix:data", "main:app", code=1)
@@ -123,7 +131,7 @@ def test_a_socket_somebody_listens_on_is_left_alone(place):
 
 def test_a_directory_that_is_missing_is_named(place):
     line = refused(place, "-w", "1", "-b", "unix:run/s", "main:app", code=1)
-    assert "cannot listen on unix:run/s: No such file or directory" in line
+    assert "--bind: cannot listen on unix:run/s: No such file or directory" in line
 
 
 def test_an_address_of_another_machine_is_named(place):
@@ -143,13 +151,13 @@ def test_what_was_bound_is_removed_when_another_address_is_refused(place):
 
 def test_a_working_directory_that_is_missing_is_named(place):
     line = refused(place, "-w", "1", "-b", "127.0.0.1:0", "--chdir", "away", "main:app", code=2)
-    assert re.search(r"chdir \S*/away: No such file or directory", line)
+    assert re.search(r"--chdir: cannot change to \S*/away: No such file or directory", line)
 
 
 @pytest.mark.parametrize("flag", ["--error-logfile", "--access-logfile"])
 def test_a_log_file_that_cannot_be_opened_is_named(place, flag):
     line = refused(place, "-w", "1", "-b", "127.0.0.1:0", flag, "logs/l", "main:app", code=1)
-    assert "cannot open the log file logs/l: No such file or directory" in line
+    assert f"{flag}: cannot open the log file logs/l: No such file or directory" in line
 
 
 # ---- the pidfile
@@ -160,7 +168,7 @@ def test_a_pidfile_of_a_living_process_stops_the_start(place):
     (place / "serve.pid").write_text(held)
     options = ["-w", "1", "-b", "127.0.0.1:0", "--pid", "serve.pid"]
     line = refused(place, *options, "main:app", code=1)
-    assert f"pidfile serve.pid belongs to pid {os.getpid()}, which is running" in line
+    assert f"--pid: the pidfile serve.pid belongs to pid {os.getpid()}, which is running" in line
     assert (place / "serve.pid").read_text() == held
 
 
@@ -204,8 +212,13 @@ def test_a_configuration_file_that_may_not_be_read_is_named(place):
         ("\nworkers = 'many'\n", r"conf\.py, line 2: workers: 'many' is not a whole number"),
         ("timeout = [1]\n", r"conf\.py, line 1: timeout: \[1\] is not a time"),
         ("bind = 3\nif bind:\n    bind = 4\n", r"conf\.py, line 3: bind: 4 is not"),
-        ("timeout = float('inf')\n", r"line 1: timeout: .*a Python object.*float inf.* is not a"),
-        ("bind = {'a:1'}\n", r"line 1: bind: .*a Python object.*set .* is not a"),
+        (
+            "import gunicorn.glogging\n",
+            r"line 1: ModuleNotFoundError: .*; leave gunicorn installed",
+        ),
+        ("unix_socket_mode = 660\n", r"mode: 660 is not .*, such as 0660, or 0o660 as a number"),
+        ("timeout = float('inf')\n", r"line 1: timeout: the Python object <float inf> is not a"),
+        ("bind = {'a:1'}\n", r"line 1: bind: the Python object <set .*> is not a"),
         ("class Mine: pass\nworker_class = Mine", r"worker_class: '__config__.Mine' is unknown"),
         ("protocol = 'uwsgi'\n", r"line 1: protocol cannot be had: requests are read as HTTP only"),
     ],
@@ -237,6 +250,23 @@ def test_the_configuration_file_can_name_the_application(serve):
 # ---- only looking
 
 
+def test_an_annotation_is_no_value_and_that_is_told(place):
+    (place / "conf.py").write_text(
+        "workers: 3\nregion: str\nthreads: int = 1\nbind: '127.0.0.1:0'\n"
+    )
+    code, out, err = run("--check-config", "-c", "conf.py", "main:app", cwd=place)
+    assert (code, out) == (0, "")
+    told = re.findall(r"warning: conf\.py, line (\d): '(\w+)' is annotated and has no value", err)
+    assert sorted(told) == [("1", "workers"), ("4", "bind")]
+    assert len(err.splitlines()) == 2
+
+
+def test_a_file_in_another_language_is_said_to_be_read_as_python(place):
+    (place / "serve.ini").write_text("[server]\nworkers = 3\n")
+    line = refused(place, "-c", "serve.ini", "main:app", code=2)
+    assert re.search(r"serve\.ini', line 1: NameError: .*; it is read as Python: name it", line)
+
+
 def test_check_config_is_silent_when_all_is_well(place):
     (place / "conf.py").write_text("bind = 'unix:s'\nworkers = 2\n")
     assert run("--check-config", "-c", "conf.py", "main:app", cwd=place) == (0, "", "")
@@ -248,7 +278,7 @@ def test_check_config_is_silent_when_all_is_well(place):
     [
         (["main:ap"], 4, r"no attribute 'ap'"),
         (["nowhere:app"], 3, r"no module 'nowhere'"),
-        (["--chdir", "away", "main:app"], 2, r"chdir .*away"),
+        (["--chdir", "away", "main:app"], 2, r"--chdir: .*away"),
         (["--bind", "host:port", "main:app"], 2, r"'port' is not a port number"),
         pytest.param(["--python", "away", "main:app"], 2, r"no Python at away", marks=embedded),
     ],
@@ -260,25 +290,40 @@ def test_check_config_says_what_a_start_would(place, options, code, sentence):
 @pytest.mark.parametrize(
     "source, code, sentence",
     [
+        ("bind = 'unix:'", 2, r"bind: 'unix:': the path is missing"),
+        ("chdir = 'away'", 2, r"chdir: cannot change to .*away: No such file"),
+        ("user = 'no-such-user'", 2, r"user: there is no user 'no-such-user'"),
+        ("group = 'no-such-group'", 2, r"group: there is no group 'no-such-group'"),
+        ("reload_extra_files = '[x'", 2, r"reload_extra_files: '\[x': invalid range pattern"),
+        ("thread_stack_size = '1k'", 2, r"thread_stack_size: 1024 bytes are less than the 32k"),
         ("forwarded_allow_ips = '10.0.0.0/33'", 2, r"forwarded_allow_ips: .*10\.0\.0\.0/33"),
         ("forwarded_allow_ips = 'localhost'", 2, r"forwarded_allow_ips: .*localhost"),
         ("proxy_protocol = 'v1'\nproxy_allow_ips = 'x'", 2, r"proxy_allow_ips: .*x"),
         ("accesslog = '-'\naccess_log_format = '%(h'", 2, r"access_log_format: '%\(h' "),
         ("accesslog = '-'\naccess_log_skip = 'bad'", 2, r"access_log_skip: 'bad' "),
-        ("errorlog = 'logs/e'", 1, r"cannot open the log file logs/e: No such file or directory"),
-        ("accesslog = 'logs/a'", 1, r"cannot open the log file logs/a: No such file or directory"),
-        ("errorlog = 'folder'", 1, r"cannot open the log file folder: Is a directory"),
-        ("pidfile = 'run/p'", 1, r"pidfile run/p: "),
+        (
+            "errorlog = 'logs/e'",
+            1,
+            r"errorlog: cannot open the log file logs/e: No such file or directory",
+        ),
+        (
+            "accesslog = 'logs/a'",
+            1,
+            r"accesslog: cannot open the log file logs/a: No such file or directory",
+        ),
+        ("errorlog = 'folder'", 1, r"errorlog: cannot open the log file folder: Is a directory"),
+        ("pidfile = 'run/p'", 1, r"pidfile: the pidfile run/p: "),
         ("syslog = True\nsyslog_addr = 'udp://host.invalid:514'", 1, r"syslog_addr: udp://host\."),
         ("syslog = True\nsyslog_addr = 'unix:///nowhere'", 1, r"syslog_addr: unix:///nowhere: "),
     ],
 )
 def test_check_config_refuses_a_value_as_a_start_would(place, source, code, sentence):
-    (place / "conf.py").write_text(source + "\nbind = '127.0.0.1:0'\nworkers = 1\n")
+    (place / "conf.py").write_text("bind = '127.0.0.1:0'\nworkers = 1\n" + source)
+    line = 2 + len(source.splitlines())
     (place / "folder").mkdir()
     options = ["-c", "conf.py", "main:app"]
     checked = refused(place, "--check-config", *options, code=code)
-    assert re.search(sentence, checked)
+    assert re.search(rf"conf\.py, line {line}: {sentence}", checked)
     started = refused(place, *options, code=code)
     assert re.search(sentence + ".*", checked)[0] in started
 

@@ -4,6 +4,7 @@ import os
 from signal import SIGKILL
 
 import pytest
+from harness import wait_until
 
 APP = """
 import helper
@@ -33,7 +34,7 @@ def saved(server, name, source, generation):
     server.write(name, source)
     server.log.wait(rf"{name} has changed")
     server.log.wait(rf"gen={generation} serves")
-    server.log.wait(rf"gen={generation - 1} left")
+    wait_until(lambda: not server.workers_of(generation - 1), "the old workers to leave")
 
 
 def test_a_save_is_served(watched):

@@ -493,7 +493,7 @@ mod tests {
             ("--backlog 0", "--backlog: '0' is not a whole number from 1 to 2147483647"),
             (
                 "--unix-socket-mode rw",
-                "--unix-socket-mode: 'rw' is not an octal file mode from 0000 to 0777, such as 0660",
+                "--unix-socket-mode: 'rw' is not an octal file mode from 0000 to 0777, such as 0660, or 0o660 as a number",
             ),
             (
                 "--max-body-size 1X",

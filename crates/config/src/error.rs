@@ -61,6 +61,10 @@ impl std::error::Error for Error {}
 /// The value as the user will recognise it, in one line of bearable length.
 fn quote(value: &Json) -> String {
     const ENOUGH: usize = 60;
+    // What a Python file has that JSON has not.
+    if let Some(text) = value.get("a Python object").and_then(Json::as_str) {
+        return format!("the Python object <{}>", text.escape_debug());
+    }
     let text = match value {
         Json::String(text) => format!("'{}'", text.escape_debug().to_string().replace("\\'", "'")),
         other => other.to_string(),

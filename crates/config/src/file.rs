@@ -36,6 +36,9 @@ pub struct Document {
     /// `None`: it is no program, and all names are meant for us.
     #[serde(default)]
     pub helpers: Option<BTreeSet<String>>,
+    /// In a program: names that it annotates without giving them a value.
+    #[serde(default)]
+    pub annotated: BTreeSet<String>,
 }
 
 impl Document {
@@ -60,7 +63,11 @@ impl Document {
     pub fn toml(origin: &str, text: &str) -> Result<Option<Self>, Error> {
         let wrong = |error: &toml::de::Error| {
             let line = error.span().map(|span| line_at(text, span.start));
-            Error::file(origin, line, format!("not valid TOML: {}", error.message()))
+            let message = error.message();
+            // What it says of an address without quotes.
+            let hint =
+                if message.starts_with("invalid float") { "; a text needs quotes" } else { "" };
+            Error::file(origin, line, format!("not valid TOML: {message}{hint}"))
         };
         let whole = DeTable::parse(text).map_err(|error| wrong(&error))?;
         let mut table = whole.get_ref();
@@ -195,6 +202,10 @@ mod tests {
     fn what_cannot_be_read_is_named_with_its_line() {
         for (text, message) in [
             ("workers = \n", "c.toml, line 1: not valid TOML: "),
+            (
+                "bind = 127.0.0.1:80\n",
+                "c.toml, line 1: not valid TOML: invalid float, expected nothing; a text needs quotes",
+            ),
             ("a = 1\nb = [\n", "c.toml, line 2: not valid TOML: "),
             ("a = 1\na = 2\n", "c.toml, line 2: not valid TOML: duplicate key"),
             ("a = 99999999999999999999\n", "c.toml, line 1: a: a number is too large"),

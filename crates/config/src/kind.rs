@@ -45,8 +45,9 @@ pub(crate) enum Kind {
     Account,
     /// A worker class, by any of the names that it has here and in gunicorn.
     Class,
-    /// One of `names`; those in `later` are known, but not yet built.
-    Choice { names: &'static [&'static str], later: &'static [&'static str] },
+    /// One of `names`; each of `others` is another word for one of them. One that
+    /// knows `true` is what its flag means alone.
+    Choice { names: &'static [&'static str], others: &'static [(&'static str, &'static str)] },
 }
 
 /// Longer than any sensible time, and short enough to add to any clock.
@@ -76,7 +77,7 @@ impl Kind {
             Kind::Mode => mode(given).map(|bits| Json::from(mode_text(bits))),
             Kind::Account => account(given).map(Json::from),
             Kind::Class => return class(given).map(Json::from),
-            Kind::Choice { names, later } => return choice(given, names, later),
+            Kind::Choice { names, others } => return choice(given, names, others),
         };
         accepted.ok_or_else(|| format!("is not {}", self.expected()))
     }
@@ -100,7 +101,9 @@ impl Kind {
                 "a time from 1ms to a year, such as 30, 0.5, 500ms or 2m".into()
             }
             Kind::Size => "a number of bytes, such as 1048576, 512k, 10M or 1G".into(),
-            Kind::Mode => "an octal file mode from 0000 to 0777, such as 0660".into(),
+            Kind::Mode => {
+                "an octal file mode from 0000 to 0777, such as 0660, or 0o660 as a number".into()
+            }
             Kind::Account => "a name or an id".into(),
             Kind::Class => alternatives(&CLASSES.map(|(name, _)| name)),
             Kind::Choice { names, .. } => alternatives(names),
@@ -299,8 +302,8 @@ impl Kind {
     /// What its flag means without a value, if it may be without one.
     pub(crate) fn bare(&self) -> Option<&'static str> {
         match self {
-            Kind::Choice { names, .. } if names.contains(&"off") => {
-                names.iter().copied().find(|name| *name == "auto")
+            Kind::Choice { others, .. } => {
+                others.iter().find(|(other, _)| *other == "true").map(|(_, name)| *name)
             }
             _ => None,
         }
@@ -332,31 +335,17 @@ fn class(given: &Json) -> Result<&'static str, String> {
     Err(format!("is unknown; use {}{}", alternatives(&names), hint.unwrap_or_default()))
 }
 
-/// What Python's logging and gunicorn take for a level, and gunicorn for `proxy_protocol`, too.
-const OTHER_WORDS: [(&str, &str); 7] = [
-    ("warn", "warning"),
-    ("fatal", "critical"),
-    ("true", "auto"),
-    ("1", "auto"),
-    ("false", "off"),
-    ("0", "off"),
-    ("none", "off"),
-];
-
-fn choice(given: &Json, names: &[&'static str], later: &[&str]) -> Result<Json, String> {
+fn choice(given: &Json, names: &[&str], others: &[(&str, &str)]) -> Result<Json, String> {
     let word = match given {
         Json::Bool(on) => on.to_string(),
         other => other.as_str().unwrap_or_default().trim().to_ascii_lowercase(),
     };
-    let other = OTHER_WORDS.iter().find(|(other, own)| *other == word && names.contains(own));
-    let word = other.map_or(&*word, |(_, own)| own);
+    let other = others.iter().find(|(other, _)| *other == word);
+    let word = other.map_or(&*word, |(_, name)| name);
     if names.contains(&word) {
         return Ok(Json::from(word));
     }
     let choices = alternatives(names);
-    if later.contains(&word) {
-        return Err(format!("is not available in this version yet; use {choices}"));
-    }
     let hint = match nearest(word, names.iter().copied()) {
         Some(name) if names.len() > 1 => format!(" (did you mean '{name}'?)"),
         _ => String::new(),
@@ -575,27 +564,27 @@ mod tests {
     }
 
     #[test]
-    fn levels_have_the_other_words_of_python() {
-        let kind = Kind::Choice { names: &["warning", "critical"], later: &[] };
-        accepts(kind, &[(json!("WARN"), json!("warning")), (json!("fatal"), json!("critical"))]);
-        refuses(kind, &[json!("warned"), json!("error")]);
-        let other = Kind::Choice { names: &["text", "json"], later: &[] };
-        refuses(other, &[json!("warn")]);
+    fn a_choice_may_know_other_words() {
+        let kind = Kind::Choice { names: &["warning", "error"], others: &[("warn", "warning")] };
+        accepts(kind, &[(json!("WARN"), json!("warning")), (json!("error"), json!("error"))]);
+        refuses(kind, &[json!("warned"), json!("fatal")]);
+        let complaint = "is unknown; use warning or error (did you mean 'error'?)";
+        assert_eq!(kind.check(&json!("eror")), Err(complaint.into()));
     }
 
     #[test]
-    fn an_automatic_choice_can_be_a_switch() {
-        let kind = Kind::Choice { names: &["off", "v1", "auto"], later: &[] };
-        for on in [json!(true), json!("True"), json!("1")] {
-            accepts(kind, &[(on, json!("auto"))]);
-        }
-        for off in [json!(false), json!("FALSE"), json!("0"), json!("none")] {
-            accepts(kind, &[(off, json!("off"))]);
+    fn a_choice_that_knows_true_can_be_a_switch() {
+        let others = &[("true", "auto"), ("false", "off")];
+        let kind = Kind::Choice { names: &["off", "v1", "auto"], others };
+        for (given, name) in [(json!(true), "auto"), (json!("True"), "auto"), (json!(false), "off")]
+        {
+            accepts(kind, &[(given, json!(name))]);
         }
         refuses(kind, &[json!(1), json!([]), json!("yes")]);
-        let other = Kind::Choice { names: &["text", "auth"], later: &[] };
+        assert_eq!(kind.bare(), Some("auto"));
+        let other = Kind::Choice { names: &["off", "auto"], others: &[] };
         refuses(other, &[json!(true), json!(false)]);
-        assert_eq!(other.check(&json!("1")), Err("is unknown; use text or auth".into()));
+        assert_eq!(other.bare(), None);
     }
 
     #[test]

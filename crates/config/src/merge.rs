@@ -155,10 +155,12 @@ fn misspelt(variable: &str) -> Option<&'static Row> {
     if by_name(&name).is_some_and(|row| row.variable() == variable) {
         return None;
     }
+    let near = slip(&name, TABLE.iter().map(|row| row.name)).and_then(by_name);
     // A flag of one word may be the name of anything: SERVE_ENV.
+    let counts = name.contains('_') || near.is_some();
     let flag = format!("--{}", name.replace('_', "-"));
-    let by_flag = TABLE.iter().find(|row| name.contains('_') && row.flags.contains(&&*flag));
-    by_flag.or_else(|| by_name(slip(&name, TABLE.iter().map(|row| row.name))?))
+    let by_flag = TABLE.iter().find(|row| counts && row.flags.contains(&&*flag));
+    by_flag.or(near)
 }
 
 /// Reads the environment. A variable that is empty counts as not set.
@@ -212,9 +214,20 @@ fn any_address(port: String) -> Result<Json, Error> {
 /// The first value that its setting does not take.
 pub fn from_file(document: &Document) -> Result<Layer, Error> {
     let mut layer = Layer::default();
-    for (name, value) in &document.values {
+    for name in document.annotated.iter().filter(|name| is_known(name)) {
         let origin = document.origin_of(name);
-        if let Some(row) = TABLE.iter().find(|row| row.name == name) {
+        layer.remarks.push(Remark::Warning(format!(
+            "{origin}: '{name}' is annotated and has no value: an equals sign gives it one, as in \
+             {name} = ..."
+        )));
+    }
+    let mut values: Vec<_> = document.values.iter().collect();
+    values.sort_by_key(|(name, _)| document.lines.get(*name));
+    for (name, value) in values {
+        let origin = document.origin_of(name);
+        if name == "python" {
+            layer.remarks.extend(too_late(document, &origin, value));
+        } else if let Some(row) = TABLE.iter().find(|row| row.name == name) {
             if !value.is_null() && value != "" {
                 layer.set(row, origin, value)?;
             }
@@ -243,6 +256,17 @@ pub fn from_file(document: &Document) -> Result<Layer, Error> {
     Ok(layer)
 }
 
+/// Of the interpreter that a file names, which is read by one.
+fn too_late(document: &Document, origin: &Origin, value: &Json) -> Option<Remark> {
+    let is_own = document.helpers.as_ref().is_some_and(|own| own.contains("python"));
+    (!is_own && !value.is_null() && value != "").then(|| {
+        Remark::Warning(format!(
+            "{origin}: python has no effect in a file, which is read by that Python: use --python \
+             or SERVE_PYTHON"
+        ))
+    })
+}
+
 /// Whether it is a table around the settings, as `pyproject.toml` has one.
 fn is_wrapped(document: &Document, name: &str, value: &Json) -> bool {
     let table = match name {
@@ -251,6 +275,12 @@ fn is_wrapped(document: &Document, name: &str, value: &Json) -> bool {
         _ => None,
     };
     document.helpers.is_none() && table.is_some_and(Json::is_object)
+}
+
+fn is_known(name: &str) -> bool {
+    is_hook(name)
+        || TABLE.iter().any(|row| row.name == name)
+        || ABSENT.iter().any(|row| row.name == name)
 }
 
 fn is_hook(name: &str) -> bool {
@@ -388,7 +418,7 @@ mod tests {
                     script.vars.insert(variable.into(), text.into());
                     script.expected.insert(row.name, (meant, Origin::Environment(variable.into())));
                 }
-                if random.maybe() {
+                if random.maybe() && row.name != "python" {
                     script.write_file(row, random.pick(&row.kind.samples()), random.below(99));
                 }
                 if row.flag().starts_with('-') && random.maybe() {
@@ -558,6 +588,25 @@ mod tests {
         let document = Document::toml("c.toml", "\n\nworkers = [2]\n").unwrap().unwrap();
         let error = from_file(&document).unwrap_err().to_string();
         assert!(error.starts_with("c.toml, line 3: workers: [2] is not"), "{error}");
+        // Of several, the first.
+        let document = Document::toml("c.toml", "workers = 0\nbacklog = 0\n").unwrap().unwrap();
+        let error = from_file(&document).unwrap_err().to_string();
+        assert!(error.starts_with("c.toml, line 1: workers: 0 is not"), "{error}");
+    }
+
+    #[test]
+    fn a_file_cannot_choose_the_python_that_reads_it() {
+        let (layer, warnings) = from_json("c.py", r#"{"python": ".venv"}"#).unwrap();
+        assert_eq!(layer.values, BTreeMap::new());
+        assert_eq!(
+            warnings,
+            [
+                "c.py: python has no effect in a file, which is read by that Python: use --python or \
+              SERVE_PYTHON"
+            ]
+        );
+        let (_, warnings) = from_json("c.py", r#"{"python": null}"#).unwrap();
+        assert_eq!(warnings, [""; 0]);
     }
 
     #[test]
@@ -574,10 +623,10 @@ mod tests {
         assert_eq!(
             layer.remarks(),
             [
+                format!("c.toml, line 1: 'wrokers' {ignored}; did you mean 'workers'?"),
+                format!("c.toml, line 2: 'region' {ignored}"),
                 format!("c.toml, line 3: 'log-level' {ignored}; did you mean 'loglevel'?"),
                 format!("c.toml, line 4: 'own' {ignored}"),
-                format!("c.toml, line 2: 'region' {ignored}"),
-                format!("c.toml, line 1: 'wrokers' {ignored}; did you mean 'workers'?"),
             ]
             .map(Remark::Warning)
         );
@@ -619,6 +668,7 @@ mod tests {
             ("SERVE_LOG_LEVEL", "SERVE_LOGLEVEL"),
             ("SERVE_ACCESS_LOGFILE", "SERVE_ACCESSLOG"),
             ("SERVE_Workers", "SERVE_WORKERS"),
+            ("SERVE_PRELOAD", "SERVE_PRELOAD_APP"),
         ] {
             let sentence = format!(
                 "environment: '{name}' is not a setting of this version and is ignored; did you \

@@ -444,7 +444,8 @@ mod tests {
     /// What a kind accepts, its field can hold, and gives back as it was.
     #[test]
     fn every_row_fits_its_field() {
-        for row in TABLE {
+        // A file cannot say which Python reads it.
+        for row in TABLE.iter().filter(|row| row.name != "python") {
             for sample in row.kind.samples() {
                 let json = json!({ row.name: sample }).to_string();
                 let (layer, _) = from_json("test", &json).unwrap();

@@ -31,41 +31,39 @@ impl Address {
     /// 8000.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with `text` and shows the right form.
+    /// What is wrong with `text`, for a sentence that quotes it, and the right form.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(rest) = text.strip_prefix("fd://") {
-            return rest.parse().ok().filter(|fd| *fd >= 0).map(Self::Fd).ok_or_else(|| {
-                format!("bind '{text}': '{rest}' is not a descriptor number, as in fd://3")
-            });
+            return rest
+                .parse()
+                .ok()
+                .filter(|fd| *fd >= 0)
+                .map(Self::Fd)
+                .ok_or_else(|| format!("'{rest}' is not a descriptor number, as in fd://3"));
         }
         if let Some(rest) = text.strip_prefix("unix:") {
-            return unix(text, rest.strip_prefix("//").unwrap_or(rest));
+            return unix(rest.strip_prefix("//").unwrap_or(rest));
         }
-        tcp(text, text.strip_prefix("tcp://").unwrap_or(text))
+        tcp(text.strip_prefix("tcp://").unwrap_or(text))
     }
 }
 
-fn unix(text: &str, path: &str) -> Result<Address, String> {
+fn unix(path: &str) -> Result<Address, String> {
     match path.strip_prefix('@') {
-        Some("") => Err(format!("bind '{text}': the abstract name is empty, as in unix:@name")),
+        Some("") => Err("the abstract name is empty, as in unix:@name".into()),
         Some(name) => Ok(Address::Abstract(name.as_bytes().to_vec())),
-        None if path.is_empty() => {
-            Err(format!("bind '{text}': the path is missing, as in unix:/run/app.sock"))
-        }
+        None if path.is_empty() => Err("the path is missing, as in unix:/run/app.sock".into()),
         None => Ok(Address::Unix(PathBuf::from(path))),
     }
 }
 
-fn tcp(text: &str, rest: &str) -> Result<Address, String> {
-    let bad_port = |port: &str| {
-        format!("bind '{text}': '{port}' is not a port number from 0 to 65535, as in 0.0.0.0:8000")
-    };
+fn tcp(rest: &str) -> Result<Address, String> {
+    let bad_port =
+        |port: &str| format!("'{port}' is not a port number from 0 to 65535, as in 0.0.0.0:8000");
     if let Some(inner) = rest.strip_prefix('[') {
-        let (host, after) = inner
-            .split_once(']')
-            .ok_or_else(|| format!("bind '{text}': the ']' is missing, as in [::1]:8000"))?;
+        let (host, after) = inner.split_once(']').ok_or("the ']' is missing, as in [::1]:8000")?;
         if host.parse::<Ipv6Addr>().is_err() {
-            return Err(format!("bind '{text}': '{host}' is not an IPv6 address"));
+            return Err(format!("'{host}' is not an IPv6 address"));
         }
         let port = match after.strip_prefix(':') {
             Some(port) => port.parse().map_err(|_| bad_port(port))?,
@@ -85,7 +83,7 @@ fn tcp(text: &str, rest: &str) -> Result<Address, String> {
             }
             _ => whole,
         };
-        return Err(format!("bind '{text}': write an IPv6 address in brackets: {advice}"));
+        return Err(format!("write an IPv6 address in brackets: {advice}"));
     }
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().map_err(|_| bad_port(port))?),
@@ -94,18 +92,18 @@ fn tcp(text: &str, rest: &str) -> Result<Address, String> {
     // gunicorn reads ":8000" as every interface.
     let host = if host.is_empty() { "0.0.0.0" } else { host };
     if rest.contains("://") {
-        return Err(format!("bind '{text}': write host and port alone, as in 127.0.0.1:8000"));
+        return Err("write host and port alone, as in 127.0.0.1:8000".into());
     }
     // Linux would read a lone number as an IPv4 address: 8000 is 0.0.31.64.
     if host.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!(
-            "bind '{text}': '{host}' is no host; for a port, write 127.0.0.1:{host}, or :{host} for \
+            "'{host}' is no host; for a port, write 127.0.0.1:{host}, or :{host} for \
              every interface"
         ));
     }
     let legal = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
     if !legal {
-        return Err(format!("bind '{text}': '{host}' is not a host name or an IP address"));
+        return Err(format!("'{host}' is not a host name or an IP address"));
     }
     Ok(Address::Tcp { host: host.to_owned(), port })
 }

@@ -2,8 +2,8 @@
 //!
 //! The work is done by small Python modules; here their refusals become Rust values.
 
-use std::env;
 use std::path::Path;
+use std::{env, fs, io};
 
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
@@ -92,6 +92,16 @@ pub fn insert_directories(py: Python<'_>, directories: &[String]) -> Result<(), 
         call(&module, "insert_directory", (here.join(directory).to_string_lossy(),))?;
     }
     Ok(())
+}
+
+/// What is on `sys.path` and may not be read by whoever this process is: Python
+/// passes it over without a word.
+pub fn closed_directories(py: Python<'_>) -> Vec<String> {
+    let path = py.import("sys").and_then(|sys| sys.getattr("path")?.extract::<Vec<String>>());
+    let is_closed = |folder: &String| {
+        fs::read_dir(folder).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    path.unwrap_or_default().into_iter().filter(is_closed).collect()
 }
 
 /// One of our own Python modules.

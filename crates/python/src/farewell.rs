@@ -27,6 +27,11 @@ const GOODBYE: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 /// of the time, if that is less.
 const NOTICE: Duration = Duration::from_secs(3);
 
+/// How long before the end of this time clients are told.
+fn notice(graceful: Duration) -> Duration {
+    (graceful / 3).min(NOTICE)
+}
+
 /// The connections that the application has taken, and when they are to end.
 #[derive(Default)]
 pub(crate) struct Farewell(Mutex<Open>);
@@ -49,7 +54,7 @@ impl Farewell {
     pub(crate) fn announce(self: &Arc<Self>, graceful: Duration) {
         let mut open = self.open();
         if open.due.is_none() {
-            let notice = (graceful / 3).min(NOTICE);
+            let notice = notice(graceful);
             let end = Instant::now() + graceful;
             open.due = Some((end - notice, end - notice / 2));
             self.await_due(&mut open);
@@ -303,6 +308,14 @@ mod tests {
         assert!(told(&client).is_empty());
         drop(voice);
         farewell.each(|_| panic!("it is gone"));
+    }
+
+    #[test]
+    fn clients_are_told_three_seconds_before_the_end_or_a_third_of_the_time() {
+        let seconds = Duration::from_secs;
+        assert_eq!(notice(seconds(30)), seconds(3));
+        assert_eq!(notice(seconds(6)), seconds(2));
+        assert_eq!(notice(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]

@@ -26,16 +26,16 @@ pub struct Home {
 }
 
 impl Home {
-    /// Looks at `python` (a setting: a virtual environment or its interpreter),
+    /// Looks at `python` (a setting, from `place`: a virtual environment or its interpreter),
     /// `VIRTUAL_ENV`, the environment this binary is installed in, and `PATH`;
     /// the first that is there is taken.
     ///
     /// # Errors
     /// A sentence, when what was named is missing or is another Python version
     /// than the one this binary embeds.
-    pub fn find(python: Option<&str>) -> Result<Self, String> {
+    pub fn find(python: Option<&str>, place: &str) -> Result<Self, String> {
         if let Some(named) = python {
-            return Self::named(Path::new(named), "--python");
+            return Self::named(Path::new(named), place);
         }
         if let Some(venv) = env::var_os("VIRTUAL_ENV").filter(|path| !path.is_empty()) {
             return Self::named(Path::new(&venv), "VIRTUAL_ENV");

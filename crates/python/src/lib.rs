@@ -31,7 +31,10 @@ mod respond;
 mod seen;
 mod timeout;
 
-pub use app::{App, Program, Refusal, evaluate_file, evaluate_module, insert_directories, load};
+pub use app::{
+    App, Program, Refusal, closed_directories, evaluate_file, evaluate_module, insert_directories,
+    load,
+};
 pub use drive::{Control, Driver, Options, Order, Worker, forked, has_gevent, patch, run};
 pub use environ::Origin;
 pub use hooks::{Hooks, Moment};

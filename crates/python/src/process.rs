@@ -29,7 +29,7 @@ pub fn forked_child(_: Python<'_>) {
 }
 
 /// From now on the application cannot take the server's signals for itself; it
-/// is told so in the log.
+/// is told so in the log. What crashes here, or in a fork, leaves its stacks.
 ///
 /// # Errors
 /// When the interpreter lacks one of its own modules.
@@ -41,6 +41,7 @@ pub fn guard(py: Python<'_>) -> Result<(), Refusal> {
     });
     let module = built_in(py, "_process")?;
     warn.and_then(|warn| module.getattr("guard_signals")?.call1((warn,)))
+        .and_then(|_| module.getattr("enable_faulthandler")?.call0())
         .map(drop)
         .map_err(|error| broken(&error))
 }
@@ -73,17 +74,15 @@ pub fn prepare_mold(py: Python<'_>) -> Result<(), Refusal> {
     made.map(drop).map_err(|error| broken(&error))
 }
 
-/// What a worker arranges before it loads the application: crash reports, and
-/// ordinary signals for what the application forks.
+/// What a worker arranges before it loads the application: ordinary signals for
+/// what the application forks.
 ///
 /// # Errors
 /// When the interpreter lacks one of its own modules.
 pub fn prepare_worker(py: Python<'_>) -> Result<(), Refusal> {
     let module = built_in(py, "_process")?;
-    for function in ["free_children", "enable_faulthandler"] {
-        module.getattr(function).and_then(|f| f.call0()).map_err(|error| broken(&error))?;
-    }
-    Ok(())
+    let freed = module.getattr("free_children").and_then(|function| function.call0());
+    freed.map(drop).map_err(|error| broken(&error))
 }
 
 /// Whether threads of Python's are in the application and will not come back.

@@ -62,11 +62,11 @@ impl fmt::Display for Error {
             }
             Self::PidfileHeld { path, pid } => write!(
                 f,
-                "pidfile {} belongs to pid {pid}, which is running: stop it, choose another \
+                "the pidfile {} belongs to pid {pid}, which is running: stop it, choose another \
                  pidfile, or remove the file if that process is not this server",
                 path.display()
             ),
-            Self::Pidfile { path, error } => write!(f, "pidfile {}: {error}", path.display()),
+            Self::Pidfile { path, error } => write!(f, "the pidfile {}: {error}", path.display()),
         }
     }
 }

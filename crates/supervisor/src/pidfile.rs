@@ -187,7 +187,7 @@ mod tests {
         let error = Pidfile::write(Path::new("/nonexistent/serve.pid")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "pidfile /nonexistent/serve.pid: No such file or directory (os error 2)"
+            "the pidfile /nonexistent/serve.pid: No such file or directory (os error 2)"
         );
     }
 }

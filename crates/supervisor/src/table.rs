@@ -347,7 +347,7 @@ impl Table {
                 Some(Child::Mold(generation)) => {
                     self.mold_exited(now, generation, ending, &remains)
                 }
-                Some(Child::NewMaster) => self.new_master_exited(pid, ending, &remains),
+                Some(Child::NewMaster) => self.new_master_exited(now, pid, ending, &remains),
                 None => self.log(Level::Debug, format!("reaped pid={pid}, an orphan: {ending}")),
             },
             Event::Tired { worker, reason } => self.worker_tired(worker, &reason),

@@ -133,7 +133,11 @@ fn a_failing_start_ends_with_its_code() {
         ("workers=4 worker=aborts", 3, "died before it was ready: signal 6 (SIGABRT)"),
         ("workers=4 worker=sleeps boot=300", 3, "was not ready within 0.3s (boot-timeout)"),
         ("workers=4 mold=fails", 4, "gen=1 cannot start: no such application"),
-        ("workers=4 mold=aborts", 3, "its mold died: signal 6 (SIGABRT)"),
+        (
+            "workers=4 mold=aborts",
+            3,
+            "its mold died while it loaded the application: signal 6 (SIGABRT)",
+        ),
         (
             "workers=4 mold=sleeps boot=300",
             3,
@@ -200,7 +204,7 @@ fn hup_brings_a_new_generation_or_none() {
         ("workers=2 mold=fails", "gen=3 abandoned: no such application; gen=1 keeps serving"),
         (
             "workers=2 mold=aborts",
-            "gen=4 abandoned: its mold died: signal 6 (SIGABRT); gen=1 keeps serving",
+            "gen=4 abandoned: its mold died while it loaded the application: signal 6 (SIGABRT); gen=1 keeps serving",
         ),
         ("refuse", "gen=5 abandoned: the toy refuses; gen=1 keeps serving"),
         ("workers=2 worker=sleeps boot=300", "gen=6 abandoned: "),

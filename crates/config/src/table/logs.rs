@@ -85,7 +85,8 @@ pub(super) const ROWS: &[Row] = &[
         value: "LEVEL",
         kind: Kind::Choice {
             names: &["trace", "debug", "info", "warning", "error", "critical"],
-            later: &[],
+            // Python's logging knows them, too.
+            others: &[("warn", "warning"), ("fatal", "critical")],
         },
         default: Some("info"),
         group: LOGS,
@@ -99,7 +100,7 @@ pub(super) const ROWS: &[Row] = &[
         flags: &["--log-format"],
         platform_variable: None,
         value: "FORM",
-        kind: Kind::Choice { names: &["text", "json"], later: &[] },
+        kind: Kind::Choice { names: &["text", "json"], others: &[] },
         default: Some("text"),
         group: LOGS,
         summary: "Form of the server's messages: text or json",
@@ -205,7 +206,7 @@ pub(super) const ROWS: &[Row] = &[
         flags: &["--log-syslog-facility"],
         platform_variable: None,
         value: "NAME",
-        kind: Kind::Choice { names: FACILITIES, later: &[] },
+        kind: Kind::Choice { names: FACILITIES, others: &[] },
         default: Some("user"),
         group: LOGS,
         summary: "Facility for syslog",

@@ -31,7 +31,8 @@ pub(super) const ROWS: &[Row] = &[
         summary: "Python interpreter or virtual environment of the application",
         details: "An interpreter such as `.venv/bin/python`, or the folder of a virtual environment. \
             When it is not set, the active virtual environment is used (`VIRTUAL_ENV`), else \
-            the one that the server is installed in, else `python3` on the `PATH`.",
+            the one that the server is installed in, else `python3` on the `PATH`. In a file it \
+            has no effect: that is read by this Python.",
         gunicorn: "gunicorn does not have it: it runs under whichever Python starts it.",
     },
     Row {

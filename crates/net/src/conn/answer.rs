@@ -192,14 +192,15 @@ impl Conn {
     }
 
     /// The application cannot answer: 500 if nothing was sent, else the client
-    /// is shown that the body is incomplete.
+    /// is shown that the body is incomplete. Why is in the log: who calls this
+    /// knows it.
     pub(crate) fn fail(&mut self, core: &mut Core, status: u16, message: &str) {
         if self.http.response_started() {
             self.last = Last::Cut;
             self.flush(core);
             self.answered(core);
         } else {
-            self.refuse(core, status, message);
+            self.answer(core, status, message);
         }
         self.pump(core);
     }
@@ -213,12 +214,19 @@ impl Conn {
         }
     }
 
-    /// An answer of the server itself; the connection ends with it.
+    /// What is wrong with a request, for its client and for the log.
     pub(crate) fn refuse(&mut self, core: &mut Core, status: u16, message: &str) {
+        if self.answer(core, status, message) {
+            log::info!("client={} {status} {message}", self.peer);
+        }
+    }
+
+    /// An answer of the server itself; the connection ends with it. False if one had begun.
+    fn answer(&mut self, core: &mut Core, status: u16, message: &str) -> bool {
         let mut head = std::mem::take(&mut core.outbox);
         head.clear();
-        if self.http.refuse(status, message, &core.stamp(), &mut head) {
-            log::info!("client={} {status} {message}", self.peer);
+        let is_first = self.http.refuse(status, message, &core.stamp(), &mut head);
+        if is_first {
             self.last = Last::Linger;
             self.put(core, &[&head]);
         } else {
@@ -226,6 +234,7 @@ impl Conn {
         }
         core.outbox = head;
         self.answered(core);
+        is_first
     }
 
     /// The response is complete as far as the application is concerned.

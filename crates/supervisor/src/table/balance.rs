@@ -7,7 +7,7 @@
 use log::Level;
 use nix::sys::signal::Signal;
 
-use super::{Action, Course, Table, UNANSWERED};
+use super::{Action, Course, QUICK_GRACE, Table, UNANSWERED};
 use crate::link::News;
 use crate::mold::{Generation, Mold, Phase};
 use crate::worker::{Ms, RETIRE, State, Worker, WorkerId};
@@ -197,16 +197,18 @@ impl Table {
             self.generation(worker.generation).map_or(0, |generation| generation.settings.graceful);
         let heirs = self.wanted().is_some_and(|generation| generation.target > 0);
         let signal = if heirs { RETIRE } else { Signal::SIGTERM };
-        self.stop_worker(id, signal, now + graceful);
+        self.stop_worker(now, id, signal, now + graceful);
     }
 
     /// Tells a worker to end until then; an earlier deadline stays.
-    pub(super) fn stop_worker(&mut self, id: WorkerId, signal: Signal, deadline: Ms) {
+    pub(super) fn stop_worker(&mut self, now: Ms, id: WorkerId, signal: Signal, deadline: Ms) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let deadline = match worker.state {
             State::Killed { .. } => return,
             State::Retiring { deadline: earlier, .. } => deadline.min(earlier),
-            State::Starting { .. } | State::Ready { .. } => deadline,
+            // As far as is known, it has no request to finish.
+            State::Starting { .. } => deadline.min(now + QUICK_GRACE),
+            State::Ready { .. } => deadline,
         };
         worker.state = State::Retiring { signal, deadline };
         let text = format!("{worker} retires, {signal}");

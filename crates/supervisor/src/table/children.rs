@@ -77,7 +77,15 @@ impl Table {
                 );
                 self.replace_mold(now, settled);
             }
-            _ => self.fail(now, id, ending.boot_code(), &format!("its mold died: {ending}{blame}")),
+            _ => {
+                let doing = match phase {
+                    Phase::Molding => " while it evaluated the configuration",
+                    Phase::Booting => " while it loaded the application",
+                    _ => "",
+                };
+                let reason = format!("its mold died{doing}: {ending}{blame}");
+                self.fail(now, id, ending.boot_code(), &reason);
+            }
         }
     }
 
@@ -149,7 +157,14 @@ impl Table {
         let generation =
             self.workers.get(&id).and_then(|worker| self.generation(worker.generation));
         let max_age = generation.and_then(|generation| generation.settings.max_age);
+        let graceful = generation.map_or(0, |generation| generation.settings.graceful);
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        // Told to end while its word was on its way: it may have requests after all.
+        if let State::Retiring { signal, deadline } = &mut worker.state
+            && *signal != Signal::SIGQUIT
+        {
+            *deadline = (*deadline).max(now + graceful);
+        }
         if !worker.is_starting() {
             return;
         }

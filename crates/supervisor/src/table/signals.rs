@@ -56,7 +56,7 @@ impl Table {
             let generation = self.workers.get(&id).map_or(0, |worker| worker.generation);
             let graceful =
                 self.generation(generation).map_or(0, |generation| generation.settings.graceful);
-            self.stop_worker(id, signal, now + graceful);
+            self.stop_worker(now, id, signal, now + graceful);
         }
     }
 
@@ -88,7 +88,7 @@ impl Table {
             generation.hurry(deadline);
         }
         for id in self.worker_ids() {
-            self.stop_worker(id, Signal::SIGQUIT, deadline);
+            self.stop_worker(now, id, Signal::SIGQUIT, deadline);
         }
     }
 

@@ -66,7 +66,13 @@ impl Table {
         self.log(Level::Error, format!("no new master: {message}; this one serves on"));
     }
 
-    pub(super) fn new_master_exited(&mut self, pid: Pid, ending: Ending, remains: &Remains) {
+    pub(super) fn new_master_exited(
+        &mut self,
+        now: Ms,
+        pid: Pid,
+        ending: Ending,
+        remains: &Remains,
+    ) {
         let was_heir = matches!(self.upgrade, Upgrade::Serving(_));
         self.upgrade = Upgrade::None;
         let level = if ending == Ending::Code(0) { Level::Info } else { Level::Error };
@@ -77,7 +83,7 @@ impl Table {
         if was_heir && self.is_stopping() {
             // What was left to the new master's workers is theirs again.
             for id in self.worker_ids() {
-                self.stop_worker(id, Signal::SIGTERM, Ms::MAX);
+                self.stop_worker(now, id, Signal::SIGTERM, Ms::MAX);
             }
         }
     }

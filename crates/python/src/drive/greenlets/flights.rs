@@ -336,10 +336,12 @@ impl Flights {
         extended.filter_map(|flight| flight.deadline).max()
     }
 
-    /// Nothing goes on in this worker any more: all clients are told. How many.
+    /// Nothing goes on in this worker any more: all clients are told, and
+    /// the log. How many.
     pub(super) fn abandon(&self) -> usize {
         let numbers: Vec<_> = self.state().flights.keys().copied().collect();
-        numbers.into_iter().filter(|number| self.expire(*number, "timeout").is_some()).count()
+        let ended = numbers.into_iter().filter_map(|number| self.expire(number, "timeout"));
+        ended.inspect(|line| log::error!("{line}")).count()
     }
 
     /// Answers those whose time is over; a log line for each.

@@ -108,6 +108,35 @@ fn a_quick_stop_that_takes_long_ends_as_soon_as_it_is_asked_for_once_more() {
 }
 
 #[test]
+fn who_is_starting_is_not_waited_for_like_one_with_requests() {
+    let mut script = Script::new();
+    script.mold(1, 1);
+    let canary = script.starting()[0];
+    let pid = script.fork(canary);
+    script.signal(Signal::SIGTERM);
+    script.wait(QUICK_GRACE - 1);
+    assert_eq!(script.sent(pid), [Signal::SIGTERM]);
+    script.wait(1);
+    assert_eq!(script.sent(pid), [Signal::SIGTERM, Signal::SIGKILL]);
+}
+
+#[test]
+fn who_was_ready_just_before_it_was_told_to_end_has_the_whole_time() {
+    for (signal, grace) in [(Signal::SIGTERM, GRACEFUL), (Signal::SIGINT, QUICK_GRACE)] {
+        let mut script = Script::new();
+        script.mold(1, 1);
+        let canary = script.starting()[0];
+        let pid = script.fork(canary);
+        script.signal(signal);
+        script.step(Event::Ready { worker: canary });
+        script.wait(grace - 1);
+        assert!(!script.sent(pid).contains(&Signal::SIGKILL));
+        script.wait(1);
+        assert!(script.sent(pid).contains(&Signal::SIGKILL));
+    }
+}
+
+#[test]
 fn term_reaches_a_worker_that_has_no_pid_yet() {
     let mut script = Script::new();
     let mold = script.mold(1, 2);
