@@ -69,14 +69,14 @@ impl<'py> Detachable<'py> {
     /// Whether the application has taken it.
     pub(crate) fn is_taken(&self) -> bool {
         let name = intern!(self.0.py(), "taken");
-        let taken = timeout::twice(|| self.0.getattr(name));
+        let taken = timeout::twice(self.0.py(), || self.0.getattr(name));
         taken.and_then(|taken| taken.is_truthy()).unwrap_or(false)
     }
 
     /// The request has ended, and with it the connection if it was taken.
     pub(crate) fn over(&self) -> PyResult<()> {
         let name = intern!(self.0.py(), "over");
-        timeout::twice(|| self.0.call_method0(name)).map(drop)
+        timeout::twice(self.0.py(), || self.0.call_method0(name)).map(drop)
     }
 }
 
