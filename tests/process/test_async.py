@@ -666,6 +666,32 @@ def test_requests_that_come_together_leave_the_hub_to_others_in_between(gevent, 
     assert server.log.count("kept all others waiting") == 0 or longest > 1
 
 
+def test_an_exit_in_a_greenlet_of_the_applications_own_is_told_as_such(gevent):
+    server = gevent(
+        """
+        import sys
+        import gevent
+
+        def leave():
+            sys.exit("enough")
+
+        def app(environ, start_response):
+            if environ["PATH_INFO"] == "/leave":
+                gevent.spawn(leave)
+                gevent.sleep(600)
+            start_response("200 OK", [])
+            return [b"here"]
+        """
+    )
+    with begin(server, "/leave") as client:
+        assert read_all(client) == b""
+    server.log.wait("error: .*a greenlet that the application has started raised SystemExit, and")
+    server.log.wait(r'File ".*main.py", line 6, in leave')
+    server.log.wait("^SystemExit: enough$")
+    server.log.wait(r"worker=\d+ .* ready in=", count=2)
+    assert server.get()[0] == 200
+
+
 def test_a_stop_waits_for_requests_in_flight(gevent):
     server = gevent()
     with begin(server, "/wait") as waiting, server.connect() as second:

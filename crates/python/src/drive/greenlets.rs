@@ -18,6 +18,7 @@ mod lookout;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use serve_net::{Board, Exchange, Reactor, Shared};
@@ -28,6 +29,7 @@ use self::lookout::Lookout;
 use super::orders::Orders;
 use super::{ANSWERS, PIECES, Worker};
 use crate::app::{Refusal, built_in};
+use crate::errors::trace;
 use crate::logging;
 use crate::owners::owners;
 use crate::respond::{Bridge, Kit};
@@ -80,6 +82,23 @@ fn call(py: Python<'_>, function: &str) -> Result<(), Refusal> {
 fn broken(error: &PyErr) -> Refusal {
     let message = format!("gevent cannot be used: {error}");
     Refusal { code: CONFIGURATION, message, traceback: None }
+}
+
+/// Why there are no more turns. gevent ends a process by raising in its main greenlet what
+/// asks for that in another one.
+fn gave_up(py: Python<'_>, error: &PyErr) -> String {
+    let asked =
+        error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py);
+    if !asked {
+        return format!("gevent's hub gave up: {error}");
+    }
+    let name = error.get_type(py);
+    let name = name.name().map_or_else(|_| "an exit".to_owned(), |name| name.to_string());
+    format!(
+        "a greenlet that the application has started raised {name}, and gevent ends the process \
+         for that\n{}",
+        trace(py, error)
+    )
 }
 
 /// Serves until told to stop.
@@ -213,7 +232,7 @@ impl Loop {
 
     /// The main greenlet: lets the hub run, and does what is ordered.
     fn attend(&self, py: Python<'_>, this: &Py<Self>, orders: &Orders<'_>) -> Result<(), String> {
-        let said = |error: PyErr| format!("gevent's hub gave up: {error}");
+        let said = |error: PyErr| gave_up(py, &error);
         let hub = Hub::new(py, this, self.reactor.lock().fd());
         let hub = hub.map_err(|error| format!("gevent's hub cannot start: {error}"))?;
         let hub = self.hub.get_or_init(|| hub).object.bind(py);
