@@ -539,6 +539,31 @@ def test_a_request_that_keeps_the_hub_is_named(gevent):
     assert re.search(r'File ".*main.py", line \d+ in app', server.log.text())
 
 
+def test_a_stream_without_a_client_cleans_up_beyond_its_time_in_peace(gevent):
+    server = gevent(
+        """
+        import time
+        import gevent
+
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            try:
+                yield b"begun"
+                gevent.sleep(600)
+            finally:
+                gevent.sleep(0.5)  # Its time is over after this.
+                before = time.process_time()
+                gevent.sleep(1)
+                print("computed for", time.process_time() - before, flush=True)
+        """,
+        *("--request-timeout", "0.3"),
+    )
+    with begin(server, "/") as client:
+        read_until(client, b"begun")
+    assert float(server.out.wait("^computed for (.*)")[1]) < 0.2
+    assert server.log.count("over its time") == 0
+
+
 def test_what_cannot_be_interrupted_costs_its_worker(gevent):
     server = gevent(LATE, "--timeout", "1")
     with begin(server, "/patient?600") as patient:

@@ -205,12 +205,19 @@ impl Flights {
             return;
         }
         let mut lost = Vec::new();
-        for (number, flight) in &mut self.state().flights {
+        let mut state = self.state();
+        let State { flights, deadlines, .. } = &mut *state;
+        for (number, flight) in flights {
             if flight.fate == Fate::Runs && gone.contains(&flight.exchange) {
                 flight.fate = Fate::Gone;
                 lost.push(*number);
+                // However long it takes to let go: nobody is told of it a second time.
+                if let Some(at) = flight.deadline {
+                    deadlines.remove(&(at, *number));
+                }
             }
         }
+        drop(state);
         for number in lost {
             self.throw(py, number, self.gevent.exit.bind(py));
         }
