@@ -461,6 +461,45 @@ def test_a_stream_waits_for_its_reader_and_the_others_do_not(gevent):
     server.out.wait("^big closed$")
 
 
+#: Greenlets of one request write to its client.
+WRITERS = """
+    import gevent
+
+    def app(environ, start_response):
+        write = start_response("200 OK", [])
+
+        def pieces():
+            try:
+                for _ in range(100):
+                    write(b"x" * 100_000)
+            except RuntimeError as error:
+                print(error, flush=True)
+                raise
+
+        writers = [gevent.spawn(pieces) for _ in range(4)]
+        print("full", flush=True) if gevent.wait(writers, timeout=0.5, count=1) == [] else None
+        if environ["PATH_INFO"] == "/all":
+            gevent.joinall(writers)
+        return []
+"""
+
+
+@LOOPS
+def test_greenlets_of_a_request_that_wait_for_its_reader_all_go_on(gevent, loop):
+    server = gevent(WRITERS, loop=loop)
+    with begin(server, "/all") as reader:
+        server.out.wait("^full$")
+        assert read_all(reader).count(b"x") == 4 * 100 * 100_000
+
+
+def test_a_greenlet_that_waits_for_a_reader_hears_that_its_request_is_over(gevent):
+    server = gevent(WRITERS)
+    with begin(server, "/") as reader:
+        server.out.wait("^full$")
+        assert read_all(reader).endswith(b"0\r\n\r\n")
+    server.out.wait("^the request is over; nothing can be sent$", count=4)
+
+
 # ---- time
 
 

@@ -153,6 +153,33 @@ def test_a_connection_that_was_taken_over_has_no_time_limit(serve):
     assert server.log.count("over its time") == 0
 
 
+@pytest.mark.every_class("async")
+def test_a_connection_that_was_taken_over_is_named_if_it_keeps_all_others_waiting(serve):
+    server = serve(
+        """
+        import time
+
+        def app(environ, start_response):
+            environ["serve.extend_timeout"](60)
+            connection = environ["werkzeug.socket"]
+            connection.sendall(b"taken")
+            while True:
+                pass
+        """,
+        *("--timeout", "2"),
+    )
+    (worker,) = server.worker_pids()
+    with server.connect() as client:
+        client.sendall(
+            b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        )
+        assert read_all(client) == b"taken"
+    server.log.wait(r'warning: .*request="GET /chat" .*: has kept all others waiting for')
+    server.log.wait(r'request="GET /chat" .*: over its time \(timeout\), ended')
+    assert server.log.count(" is stuck: ") == 0
+    assert server.worker_pids() == [worker]
+
+
 @each_class
 def test_only_a_sync_worker_warns(serve):
     server = serve(RAW)

@@ -13,7 +13,7 @@ use pyo3::types::{PyBytes, PyCFunction, PyDict, PyModule};
 use serve_net::{Exchange, Shared};
 
 use crate::built_in;
-use crate::drive::Host;
+use crate::drive::{Host, describe};
 use crate::farewell::{Farewell, Voice};
 use crate::timeout;
 
@@ -51,11 +51,13 @@ impl<'py> Detachable<'py> {
         let (reactor, host, farewell) = (reactor.clone(), host.clone(), farewell.clone());
         let take = PyCFunction::new_closure(py, None, None, move |args, _| {
             let py = args.py();
-            let detached = reactor.lock().detach(id);
+            let mut locked = reactor.lock();
+            let (request, detached) = (describe(&locked, id), locked.detach(id));
+            drop(locked);
             let Some((fd, early)) = detached else {
                 return Err(PyConnectionAbortedError::new_err("the request has its response"));
             };
-            host.detached(id);
+            host.detached(id, request);
             let voice = Voice::new(&farewell, fd.as_raw_fd(), &protocol);
             Ok((OwnedFd::into_raw_fd(fd), PyBytes::new(py, &early).unbind(), voice))
         })?;
