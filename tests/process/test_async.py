@@ -603,6 +603,31 @@ def test_a_stream_without_a_client_cleans_up_beyond_its_time_in_peace(gevent):
     assert server.log.count("over its time") == 0
 
 
+def test_a_worker_that_gets_no_cpu_is_not_mistaken_for_one_that_computes(gevent):
+    server = gevent(
+        """
+        import os, subprocess, sys, time
+
+        def app(environ, start_response):
+            cpus = {min(os.sched_getaffinity(0))}
+            os.sched_setaffinity(0, cpus)
+            # On the same CPU, and of a higher priority.
+            hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            os.setpriority(os.PRIO_PROCESS, 0, 19)
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                pass
+            hog.kill()
+            hog.wait()
+            start_response("200 OK", [])
+            return [b"computed"]
+        """
+    )
+    assert server.get()[0] == 200
+    line = server.log.wait(r"all others waiting for (.*)s, (.*)s of it without a CPU")
+    assert float(line[2]) > float(line[1]) / 4
+
+
 def test_what_cannot_be_interrupted_costs_its_worker(gevent):
     server = gevent(LATE, "--timeout", "1")
     with begin(server, "/patient?600") as patient:
