@@ -552,6 +552,33 @@ def test_only_the_requests_that_are_late_are_told(gevent, loop):
     assert "the application raised" not in server.log.text()
 
 
+@LOOPS
+def test_late_requests_are_told_when_they_are_late(gevent, loop):
+    server = gevent(
+        """
+        import time
+        import gevent, serve
+
+        def app(environ, start_response):
+            seconds = float(environ["QUERY_STRING"])
+            environ["serve.extend_timeout"](seconds)
+            begun = time.monotonic()
+            try:
+                gevent.sleep(600)
+            except serve.RequestTimeout:
+                print("told after", time.monotonic() - begun - seconds, flush=True)
+                raise
+        """,
+        loop=loop,
+    )
+    for number in range(12):
+        assert server.get(f"/?{0.02 + number / 3000}")[0] == 504
+    server.out.wait("^told after", count=12)
+    told = sorted(float(line.removeprefix("told after ")) for line in server.out.lines)
+    assert told[0] >= 0 and told[9] < 0.1, told
+    assert "UserWarning" not in server.log.text()
+
+
 def test_a_request_that_keeps_the_hub_is_ended_and_no_other(gevent):
     server = gevent(LATE, "--timeout", "1")
     (worker,) = server.worker_pids()

@@ -191,6 +191,12 @@ impl Loop {
         self.arm(py)
     }
 
+    /// In the hub, when the timer is due: it may be a little early.
+    fn due(&self, py: Python<'_>) -> PyResult<()> {
+        self.state().armed = None;
+        self.turn(py)
+    }
+
     /// In a request's greenlet: runs that request to its end; then those that are
     /// complete, as long as it needs no hub for that.
     fn serve(&self, py: Python<'_>, greenlet: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -371,7 +377,8 @@ impl Hub {
         let module = built_in(py, "_gevent")
             .map_err(|refusal| pyo3::exceptions::PyRuntimeError::new_err(refusal.message))?;
         let looper = looper.bind(py);
-        let arguments = (fd, looper.getattr("turn")?, looper.getattr("serve")?);
+        let method = |name| looper.getattr(name);
+        let arguments = (fd, method("turn")?, method("due")?, method("serve")?);
         let object = module.getattr("Hub")?.call1(arguments)?;
         Ok(Self { begin: object.getattr("begin")?.unbind(), object: object.unbind() })
     }
