@@ -782,6 +782,54 @@ def test_requests_that_come_together_leave_the_hub_to_others_in_between(gevent, 
     assert server.log.count("kept all others waiting") == 0 or longest > 1
 
 
+@LOOPS
+def test_a_process_that_a_request_forks_serves_nobody(gevent, loop):
+    server = gevent(
+        """
+        import os, time
+
+        def app(environ, start_response):
+            path = environ["PATH_INFO"]
+            if path == "/fork":
+                child = os.fork()
+                if child == 0:
+                    print("forked", flush=True)
+                    while not os.path.exists("end"):
+                        time.sleep(0.01)
+                    os._exit(0)
+                os.waitpid(child, 0)
+            if path == "/wait":
+                print("waits", flush=True)
+                time.sleep(1)
+                print("went on", flush=True)
+            start_response("200 OK", [])
+            return [f"{path} {os.getpid()}".encode()]
+        """,
+        loop=loop,
+    )
+    (worker,) = server.worker_pids()
+
+    def answer(connection):
+        return connection.getresponse().read().decode()
+
+    waits = server.http()
+    waits.request("GET", "/wait")
+    server.out.wait("^waits$")
+    with begin(server, "/fork") as forks:
+        server.out.wait("^forked$")
+        assert {server.get("/")[2] for _ in range(50)} == {f"/ {worker}".encode()}
+        # The other process has a copy of its greenlet.
+        server.out.wait("^went on$", count=2)
+        assert answer(waits) == f"/wait {worker}"
+        waits.request("GET", "/next")
+        assert answer(waits) == f"/next {worker}"
+        server.write("end", "")
+        assert answered(forks) == (200, f"/fork {worker}".encode())
+    waits.close()
+    assert server.stop() == 0
+    assert server.log.count(" (warning|error): ") == 0
+
+
 def test_an_exit_in_a_greenlet_of_the_applications_own_is_told_as_such(gevent):
     server = gevent(
         """

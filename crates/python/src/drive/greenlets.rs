@@ -15,6 +15,7 @@ mod context;
 mod flights;
 mod lookout;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,17 @@ fn gave_up(py: Python<'_>, error: &PyErr) -> String {
     )
 }
 
+/// The end of a process that the application has forked, where its greenlets wait for what
+/// will not come, or one of them raised an exit. Nothing is done in the worker's name.
+fn end_forked(py: Python<'_>, error: Option<PyErr>) -> ! {
+    if let Some(error) = error {
+        let account = trace(py, &error);
+        log::error!("a process that the application forked has ended by itself\n{account}");
+    }
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(1) }
+}
+
 /// Serves until told to stop.
 ///
 /// # Errors
@@ -128,6 +140,7 @@ pub(super) fn run(py: Python<'_>, mut reactor: Reactor, worker: Worker<'_>) -> R
         tired_after: options.tired_after,
         hub: OnceLock::new(),
         state: Mutex::new(State::default()),
+        forked: AtomicBool::new(false),
     };
     let looper = Py::new(py, looper).map_err(|error| error.to_string())?;
     let result = looper.get().attend(py, &looper, &orders);
@@ -170,6 +183,8 @@ struct Loop {
     tired_after: Option<u64>,
     hub: OnceLock<Hub>,
     state: Mutex<State>,
+    /// This is a process that the application has forked from the worker.
+    forked: AtomicBool,
 }
 
 /// `serve._gevent.Hub`, and of its methods the one that is called most.
@@ -182,6 +197,9 @@ struct Hub {
 impl Loop {
     /// In the hub: does what there is to do without waiting.
     fn turn(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_forked() {
+            return self.hub().object.call_method0(py, intern!(py, "close")).map(drop);
+        }
         self.lookout.beat();
         self.board.awake();
         self.state().turning = true;
@@ -195,6 +213,16 @@ impl Loop {
     fn due(&self, py: Python<'_>) -> PyResult<()> {
         self.state().armed = None;
         self.turn(py)
+    }
+
+    /// In a process that the application has just forked: it has copies of all
+    /// greenlets, and they serve nobody.
+    fn part(&self) {
+        self.forked.store(true, Ordering::Relaxed);
+        // The lookout, which is not here, may have had the lock.
+        if let Some(mut reactor) = self.reactor.try_lock() {
+            reactor.forsake();
+        }
     }
 
     /// In a request's greenlet: runs that request to its end; then those that are
@@ -228,6 +256,10 @@ impl Loop {
 }
 
 impl Loop {
+    fn is_forked(&self) -> bool {
+        self.forked.load(Ordering::Relaxed)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -245,7 +277,11 @@ impl Loop {
         orders.control().ready();
         self.arm(py).map_err(said)?;
         loop {
-            hub.call_method0(intern!(py, "wait")).map_err(said)?;
+            let waited = hub.call_method0(intern!(py, "wait"));
+            if self.is_forked() {
+                end_forked(py, waited.err());
+            }
+            waited.map_err(said)?;
             if std::mem::take(&mut self.state().ordered) {
                 orders.obey(&self.reactor);
                 logging::reopen_if_asked(py);
@@ -334,6 +370,10 @@ impl Loop {
             self.state().tired = true;
         }
         let ran = self.context.run(py, || self.bridge.run(py, kit, exchange));
+        while self.is_forked() {
+            // The request is the worker's, which it has not left.
+            self.hub().object.call_method0(py, intern!(py, "wait"))?;
+        }
         self.lookout.beat();
         self.flights.end(number);
         ran
@@ -377,9 +417,7 @@ impl Hub {
         let module = built_in(py, "_gevent")
             .map_err(|refusal| pyo3::exceptions::PyRuntimeError::new_err(refusal.message))?;
         let looper = looper.bind(py);
-        let method = |name| looper.getattr(name);
-        let arguments = (fd, method("turn")?, method("due")?, method("serve")?);
-        let object = module.getattr("Hub")?.call1(arguments)?;
+        let object = module.getattr("Hub")?.call1((fd, looper))?;
         Ok(Self { begin: object.getattr("begin")?.unbind(), object: object.unbind() })
     }
 }
