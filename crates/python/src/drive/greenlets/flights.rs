@@ -198,15 +198,19 @@ impl Flights {
             state.deadlines.remove(&(*at, number));
         }
         let oldest = state.flights.first_key_value().filter(|_| was_oldest);
-        let oldest = oldest.map(|(_, flight)| (flight.exchange, flight.since));
+        let oldest = oldest.map(|(_, flight)| flight.whose());
         drop(state);
         // Not under the lock: it may run Python.
         drop(ended);
         self.board.end();
-        if let Some((exchange, since)) = oldest {
+        if let Some(Whose { exchange, since, request, .. }) = oldest {
             match self.reactor.lock().head(exchange) {
                 Some(head) => self.board.longest(since.elapsed(), head.method(), head.path()),
-                None => self.board.longest(since.elapsed(), b"", b""),
+                None => {
+                    let request = request.unwrap_or_default();
+                    let (method, path) = request.split_once(' ').unwrap_or_default();
+                    self.board.longest(since.elapsed(), method.as_bytes(), path.as_bytes());
+                }
             }
         }
     }
