@@ -6,6 +6,7 @@ one costs several times as much as all else that a short request needs.
 """
 
 import importlib.util
+import os
 from sys import getrefcount
 
 #: What a parked greenlet is told.
@@ -45,24 +46,28 @@ def forked():
 class Hub:
     """The hub, as the driver in Rust uses it.
 
-    `turn` is called in the hub whenever the descriptor `fd` is readable or the timer is due.
-    `serve` is called in a greenlet, with that greenlet, for the request that `begin` announces;
-    it goes on with those that follow, unless that one has waited.
+    Of `looper`, `turn` is called in the hub whenever the descriptor `fd` is readable, and `due`
+    when the timer is. `serve` is called in a greenlet, with that greenlet, for the request that
+    `begin` announces; it goes on with those that follow, unless that one has waited. `part` is
+    called in each process that the application forks.
     """
 
-    def __init__(self, fd, turn, serve):
+    def __init__(self, fd, looper):
         import gevent
 
         self.hub = gevent.get_hub()
         self.main = gevent.getcurrent()
         self.current = gevent.getcurrent
-        self.turn = turn
+        self.due = looper.due
         self.timer = None
+        # libuv counts in milliseconds, and gevent warns of less.
+        self.least = 0.001 if "libuv" in type(self.hub.loop).__module__ else 0
         self.watcher = self.hub.loop.io(fd, 1)
-        self.watcher.start(turn)
-        self.begin, shrink = pool(self.hub, serve)
+        self.watcher.start(looper.turn)
+        self.begin, shrink = pool(self.hub, looper.serve)
         self.shrinker = self.hub.loop.timer(SHRINK, repeat=SHRINK)
         self.shrinker.start(shrink)
+        os.register_at_fork(after_in_child=looper.part)
 
     def wait(self):
         """Called by the main greenlet: returns when `attend` is called."""
@@ -76,10 +81,10 @@ class Hub:
         """The next turn comes after so many seconds at the latest."""
         self.disarm()
         if seconds > 0:
-            self.timer = self.hub.loop.timer(seconds)
-            self.timer.start(self.turn, update=True)
+            self.timer = self.hub.loop.timer(max(seconds, self.least))
+            self.timer.start(self.due, update=True)
         else:
-            self.hub.loop.run_callback(self.turn)
+            self.hub.loop.run_callback(self.due)
 
     def disarm(self):
         if self.timer is not None:

@@ -461,6 +461,45 @@ def test_a_stream_waits_for_its_reader_and_the_others_do_not(gevent):
     server.out.wait("^big closed$")
 
 
+#: Greenlets of one request write to its client.
+WRITERS = """
+    import gevent
+
+    def app(environ, start_response):
+        write = start_response("200 OK", [])
+
+        def pieces():
+            try:
+                for _ in range(100):
+                    write(b"x" * 100_000)
+            except RuntimeError as error:
+                print(error, flush=True)
+                raise
+
+        writers = [gevent.spawn(pieces) for _ in range(4)]
+        print("full", flush=True) if gevent.wait(writers, timeout=0.5, count=1) == [] else None
+        if environ["PATH_INFO"] == "/all":
+            gevent.joinall(writers)
+        return []
+"""
+
+
+@LOOPS
+def test_greenlets_of_a_request_that_wait_for_its_reader_all_go_on(gevent, loop):
+    server = gevent(WRITERS, loop=loop)
+    with begin(server, "/all") as reader:
+        server.out.wait("^full$")
+        assert read_all(reader).count(b"x") == 4 * 100 * 100_000
+
+
+def test_a_greenlet_that_waits_for_a_reader_hears_that_its_request_is_over(gevent):
+    server = gevent(WRITERS)
+    with begin(server, "/") as reader:
+        server.out.wait("^full$")
+        assert read_all(reader).endswith(b"0\r\n\r\n")
+    server.out.wait("^the request is over; nothing can be sent$", count=4)
+
+
 # ---- time
 
 
@@ -513,6 +552,33 @@ def test_only_the_requests_that_are_late_are_told(gevent, loop):
     assert "the application raised" not in server.log.text()
 
 
+@LOOPS
+def test_late_requests_are_told_when_they_are_late(gevent, loop):
+    server = gevent(
+        """
+        import time
+        import gevent, serve
+
+        def app(environ, start_response):
+            seconds = float(environ["QUERY_STRING"])
+            environ["serve.extend_timeout"](seconds)
+            begun = time.monotonic()
+            try:
+                gevent.sleep(600)
+            except serve.RequestTimeout:
+                print("told after", time.monotonic() - begun - seconds, flush=True)
+                raise
+        """,
+        loop=loop,
+    )
+    for number in range(12):
+        assert server.get(f"/?{0.02 + number / 3000}")[0] == 504
+    server.out.wait("^told after", count=12)
+    told = sorted(float(line.removeprefix("told after ")) for line in server.out.lines)
+    assert told[0] >= 0 and told[9] < 0.1, told
+    assert "UserWarning" not in server.log.text()
+
+
 def test_a_request_that_keeps_the_hub_is_ended_and_no_other(gevent):
     server = gevent(LATE, "--timeout", "1")
     (worker,) = server.worker_pids()
@@ -537,6 +603,56 @@ def test_a_request_that_keeps_the_hub_is_named(gevent):
     assert server.get("/compute?3")[0] == 200
     server.log.wait(r'warning: .*request="GET /compute" .*: has kept all others waiting for')
     assert re.search(r'File ".*main.py", line \d+ in app', server.log.text())
+
+
+def test_a_stream_without_a_client_cleans_up_beyond_its_time_in_peace(gevent):
+    server = gevent(
+        """
+        import time
+        import gevent
+
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            try:
+                yield b"begun"
+                gevent.sleep(600)
+            finally:
+                gevent.sleep(0.5)  # Its time is over after this.
+                before = time.process_time()
+                gevent.sleep(1)
+                print("computed for", time.process_time() - before, flush=True)
+        """,
+        *("--request-timeout", "0.3"),
+    )
+    with begin(server, "/") as client:
+        read_until(client, b"begun")
+    assert float(server.out.wait("^computed for (.*)")[1]) < 0.2
+    assert server.log.count("over its time") == 0
+
+
+def test_a_worker_that_gets_no_cpu_is_not_mistaken_for_one_that_computes(gevent):
+    server = gevent(
+        """
+        import os, subprocess, sys, time
+
+        def app(environ, start_response):
+            cpus = {min(os.sched_getaffinity(0))}
+            os.sched_setaffinity(0, cpus)
+            # On the same CPU, and of a higher priority.
+            hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            os.setpriority(os.PRIO_PROCESS, 0, 19)
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                pass
+            hog.kill()
+            hog.wait()
+            start_response("200 OK", [])
+            return [b"computed"]
+        """
+    )
+    assert server.get()[0] == 200
+    line = server.log.wait(r"all others waiting for (.*)s, (.*)s of it without a CPU")
+    assert float(line[2]) > float(line[1]) / 4
 
 
 def test_what_cannot_be_interrupted_costs_its_worker(gevent):
@@ -667,6 +783,80 @@ def test_requests_that_come_together_leave_the_hub_to_others_in_between(gevent, 
     ends = sorted([start, end, *(float(end) for _, end, _ in answers)])
     longest = max(later - earlier for earlier, later in pairwise(ends))
     assert server.log.count("kept all others waiting") == 0 or longest > 1
+
+
+@LOOPS
+def test_a_process_that_a_request_forks_serves_nobody(gevent, loop):
+    server = gevent(
+        """
+        import os, time
+
+        def app(environ, start_response):
+            path = environ["PATH_INFO"]
+            if path == "/fork":
+                child = os.fork()
+                if child == 0:
+                    print("forked", flush=True)
+                    while not os.path.exists("end"):
+                        time.sleep(0.01)
+                    os._exit(0)
+                os.waitpid(child, 0)
+            if path == "/wait":
+                print("waits", flush=True)
+                time.sleep(1)
+                print("went on", flush=True)
+            start_response("200 OK", [])
+            return [f"{path} {os.getpid()}".encode()]
+        """,
+        loop=loop,
+    )
+    (worker,) = server.worker_pids()
+
+    def answer(connection):
+        return connection.getresponse().read().decode()
+
+    waits = server.http()
+    waits.request("GET", "/wait")
+    server.out.wait("^waits$")
+    with begin(server, "/fork") as forks:
+        server.out.wait("^forked$")
+        assert {server.get("/")[2] for _ in range(50)} == {f"/ {worker}".encode()}
+        # The other process has a copy of its greenlet.
+        server.out.wait("^went on$", count=2)
+        assert answer(waits) == f"/wait {worker}"
+        waits.request("GET", "/next")
+        assert answer(waits) == f"/next {worker}"
+        server.write("end", "")
+        assert answered(forks) == (200, f"/fork {worker}".encode())
+    waits.close()
+    assert server.stop() == 0
+    assert server.log.count(" (warning|error): ") == 0
+
+
+def test_an_exit_in_a_greenlet_of_the_applications_own_is_told_as_such(gevent):
+    server = gevent(
+        """
+        import sys
+        import gevent
+
+        def leave():
+            sys.exit("enough")
+
+        def app(environ, start_response):
+            if environ["PATH_INFO"] == "/leave":
+                gevent.spawn(leave)
+                gevent.sleep(600)
+            start_response("200 OK", [])
+            return [b"here"]
+        """
+    )
+    with begin(server, "/leave") as client:
+        assert read_all(client) == b""
+    server.log.wait("error: .*a greenlet that the application has started raised SystemExit, and")
+    server.log.wait(r'File ".*main.py", line 6, in leave')
+    server.log.wait("^SystemExit: enough$")
+    server.log.wait(r"worker=\d+ .* ready in=", count=2)
+    assert server.get()[0] == 200
 
 
 def test_a_stop_waits_for_requests_in_flight(gevent):

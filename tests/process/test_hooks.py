@@ -264,6 +264,37 @@ def test_a_hook_after_a_request_may_take_less(hooked, arguments):
     server.out.wait("after")
 
 
+@pytest.mark.parametrize("worker_class", ["sync", "async", "threads"])
+def test_who_writes_while_a_hook_waits_hears_that_the_request_is_over(hooked, worker_class):
+    config = """
+def post_request(worker, req, environ, resp):
+    environ["app.go"].set()
+    environ["app.thread"].join()
+"""
+    app = """
+        import threading
+
+        def app(environ, start_response):
+            write = start_response("200 OK", [])
+            go = environ["app.go"] = threading.Event()
+
+            def late():
+                go.wait()
+                try:
+                    write(b"late")
+                except RuntimeError as error:
+                    print(error, flush=True)
+
+            environ["app.thread"] = threading.Thread(target=late)
+            environ["app.thread"].start()
+            return [b"body"]
+    """
+    server = hooked(config, app, "-k", worker_class)
+    assert server.get("/")[::2] == (200, b"body")
+    server.out.wait("^the request is over; nothing can be sent$")
+    assert "panicked" not in server.log.text()
+
+
 def test_a_hook_that_raises_is_told_of_and_harms_nobody(hooked):
     names = {
         "server": ["on_starting", "when_ready", "on_exit"],

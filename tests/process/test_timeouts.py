@@ -472,6 +472,32 @@ def test_a_connection_that_was_taken_is_ended_though_the_time_ends_meanwhile(ser
 
 
 @embedded
+@pytest.mark.every_class("sync", "threads", "async")
+def test_the_server_does_nothing_twice_because_of_an_ordinary_error(serve):
+    server = serve(
+        """
+        def app(environ, start_response):
+            connection = environ["gunicorn.socket"]
+            connection.sendall(b"raw")
+            own = type(connection).over
+
+            def over(self):
+                print("over", flush=True)
+                own(self)
+                raise ValueError("not the end of the request")
+
+            type(connection).over = over
+            return []
+        """
+    )
+    assert server.raw(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    ).startswith(b"raw")
+    server.log.wait("error: .*: not the end of the request$")
+    assert server.stop() == 0
+    assert server.out.count("^over$") == 1
+
+
 def test_the_module_of_the_application_comes_first(serve):
     app = """
         import serve

@@ -1,5 +1,6 @@
 """WebSockets under WSGI: the application takes its connection over, as the ecosystem does it."""
 
+import os
 import queue
 import signal
 import socket
@@ -151,6 +152,65 @@ def test_a_connection_that_was_taken_over_has_no_time_limit(serve):
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
         assert read_all(client) == b"taken still"
     assert server.log.count("over its time") == 0
+
+
+@pytest.mark.every_class("async")
+def test_a_connection_that_was_taken_over_is_named_if_it_keeps_all_others_waiting(serve):
+    server = serve(
+        """
+        import time
+
+        def app(environ, start_response):
+            environ["serve.extend_timeout"](60)
+            connection = environ["werkzeug.socket"]
+            connection.sendall(b"taken")
+            while True:
+                pass
+        """,
+        *("--timeout", "2"),
+    )
+    (worker,) = server.worker_pids()
+    with server.connect() as client:
+        client.sendall(
+            b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        )
+        assert read_all(client) == b"taken"
+    server.log.wait(r'warning: .*request="GET /chat" .*: has kept all others waiting for')
+    server.log.wait(r'request="GET /chat" .*: over its time \(timeout\), ended')
+    assert server.log.count(" is stuck: ") == 0
+    assert server.worker_pids() == [worker]
+
+
+@pytest.mark.every_class("async")
+def test_a_worker_that_dies_is_known_by_the_connection_that_was_taken_over_first(serve):
+    server = serve(
+        """
+        import time
+
+        def app(environ, start_response):
+            if environ["PATH_INFO"] == "/chat":
+                environ["werkzeug.socket"].sendall(b"taken")
+                time.sleep(600)
+            while environ["PATH_INFO"] == "/first" and not globals().get("second"):
+                print("first", flush=True)
+                time.sleep(0.1)
+            globals()["second"] = True
+            start_response("200 OK", [])
+            return [b"answer"]
+        """
+    )
+    (worker,) = server.worker_pids()
+    with server.connect() as first, server.connect() as client:
+        first.sendall(b"GET /first HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        server.out.wait("^first$")
+        client.sendall(
+            b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        )
+        assert client.recv(5) == b"taken"
+        assert server.get("/second")[2] == b"answer"
+        assert read_all(first).endswith(b"answer")
+        os.kill(worker, signal.SIGKILL)
+        server.log.wait(rf'pid={worker} .*died.* request="GET /chat" for=')
 
 
 @each_class

@@ -13,7 +13,7 @@ use pyo3::types::{PyBytes, PyCFunction, PyDict, PyModule};
 use serve_net::{Exchange, Shared};
 
 use crate::built_in;
-use crate::drive::Host;
+use crate::drive::{Host, describe};
 use crate::farewell::{Farewell, Voice};
 use crate::timeout;
 
@@ -51,11 +51,13 @@ impl<'py> Detachable<'py> {
         let (reactor, host, farewell) = (reactor.clone(), host.clone(), farewell.clone());
         let take = PyCFunction::new_closure(py, None, None, move |args, _| {
             let py = args.py();
-            let detached = reactor.lock().detach(id);
+            let mut locked = reactor.lock();
+            let (request, detached) = (describe(&locked, id), locked.detach(id));
+            drop(locked);
             let Some((fd, early)) = detached else {
                 return Err(PyConnectionAbortedError::new_err("the request has its response"));
             };
-            host.detached(id);
+            host.detached(id, request);
             let voice = Voice::new(&farewell, fd.as_raw_fd(), &protocol);
             Ok((OwnedFd::into_raw_fd(fd), PyBytes::new(py, &early).unbind(), voice))
         })?;
@@ -69,14 +71,14 @@ impl<'py> Detachable<'py> {
     /// Whether the application has taken it.
     pub(crate) fn is_taken(&self) -> bool {
         let name = intern!(self.0.py(), "taken");
-        let taken = timeout::twice(|| self.0.getattr(name));
+        let taken = timeout::twice(self.0.py(), || self.0.getattr(name));
         taken.and_then(|taken| taken.is_truthy()).unwrap_or(false)
     }
 
     /// The request has ended, and with it the connection if it was taken.
     pub(crate) fn over(&self) -> PyResult<()> {
         let name = intern!(self.0.py(), "over");
-        timeout::twice(|| self.0.call_method0(name)).map(drop)
+        timeout::twice(self.0.py(), || self.0.call_method0(name)).map(drop)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::timeout;
 
 /// The traceback as Python prints it, without a final newline.
 pub(crate) fn trace(py: Python<'_>, error: &PyErr) -> String {
-    let formatted = timeout::twice(|| {
+    let formatted = timeout::twice(py, || {
         let module = py.import("traceback")?;
         // Before Python 3.12 the value may not know its traceback.
         let parts = (error.get_type(py), error.value(py), error.traceback(py));

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCFunction, PyDict};
-use serve_http::Response;
 
 use crate::app::{App, Refusal, built_in, call};
 use crate::errors::trace;
@@ -152,16 +151,15 @@ impl Hooks {
         around.before.bind(environ.py()).call1((environ,)).map(Some)
     }
 
-    /// A request has ended.
+    /// A request has ended, with a response of this head.
     pub(crate) fn after(
         &self,
-        request: Option<Bound<'_, PyAny>>,
+        request: &Bound<'_, PyAny>,
         environ: &Bound<'_, PyDict>,
-        response: &Response,
+        head: &Bound<'_, PyBytes>,
     ) {
-        let (Some(around), Some(request)) = (&self.around, request) else { return };
+        let Some(around) = &self.around else { return };
         let py = environ.py();
-        let head = PyBytes::new(py, response.head());
         // What was to end the request came late.
         if let Err(error) = around.after.bind(py).call1((request, environ, head)) {
             log::error!("the hook post_request was ended: {error}");

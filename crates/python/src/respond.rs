@@ -246,7 +246,11 @@ impl<'py> Call<'_, 'py> {
                 self.run(app);
                 self.end();
                 self.start.borrow_mut().close();
-                hooks.after(request, &self.environ, &self.start.borrow().response);
+                if let Some(request) = request {
+                    // Copied: whoever has kept `write` may call it while the hook waits.
+                    let head = PyBytes::new(self.py, self.start.borrow().response.head());
+                    hooks.after(&request, &self.environ, &head);
+                }
             }
             Err(error) => {
                 self.failed(Failure::Raised(error));

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyType};
 
@@ -22,10 +22,13 @@ pub(crate) fn exception(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     module::request_timeout(py)
 }
 
-/// Does something of the server's own, and does it again if that fails: it may be
-/// hit by the exception, which is raised once and wherever the thread is.
-pub(crate) fn twice<T>(act: impl Fn() -> PyResult<T>) -> PyResult<T> {
-    act().or_else(|_| act())
+/// Does something of the server's own, and does it again if it is hit by what ends a
+/// request: that is raised once, wherever the thread or greenlet is, and is no `Exception`.
+pub(crate) fn twice<T>(py: Python<'_>, act: impl Fn() -> PyResult<T>) -> PyResult<T> {
+    act().or_else(|error| match error.is_instance_of::<PyException>(py) {
+        true => Err(error),
+        false => act(),
+    })
 }
 
 /// What an environ has for it.

@@ -15,9 +15,11 @@ mod context;
 mod flights;
 mod lookout;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use serve_net::{Board, Exchange, Reactor, Shared};
@@ -28,6 +30,7 @@ use self::lookout::Lookout;
 use super::orders::Orders;
 use super::{ANSWERS, PIECES, Worker};
 use crate::app::{Refusal, built_in};
+use crate::errors::trace;
 use crate::logging;
 use crate::owners::owners;
 use crate::respond::{Bridge, Kit};
@@ -82,6 +85,34 @@ fn broken(error: &PyErr) -> Refusal {
     Refusal { code: CONFIGURATION, message, traceback: None }
 }
 
+/// Why there are no more turns. gevent ends a process by raising in its main greenlet what
+/// asks for that in another one.
+fn gave_up(py: Python<'_>, error: &PyErr) -> String {
+    let asked =
+        error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py);
+    if !asked {
+        return format!("gevent's hub gave up: {error}");
+    }
+    let name = error.get_type(py);
+    let name = name.name().map_or_else(|_| "an exit".to_owned(), |name| name.to_string());
+    format!(
+        "a greenlet that the application has started raised {name}, and gevent ends the process \
+         for that\n{}",
+        trace(py, error)
+    )
+}
+
+/// The end of a process that the application has forked, where its greenlets wait for what
+/// will not come, or one of them raised an exit. Nothing is done in the worker's name.
+fn end_forked(py: Python<'_>, error: Option<PyErr>) -> ! {
+    if let Some(error) = error {
+        let account = trace(py, &error);
+        log::error!("a process that the application forked has ended by itself\n{account}");
+    }
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(1) }
+}
+
 /// Serves until told to stop.
 ///
 /// # Errors
@@ -109,6 +140,7 @@ pub(super) fn run(py: Python<'_>, mut reactor: Reactor, worker: Worker<'_>) -> R
         tired_after: options.tired_after,
         hub: OnceLock::new(),
         state: Mutex::new(State::default()),
+        forked: AtomicBool::new(false),
     };
     let looper = Py::new(py, looper).map_err(|error| error.to_string())?;
     let result = looper.get().attend(py, &looper, &orders);
@@ -151,6 +183,8 @@ struct Loop {
     tired_after: Option<u64>,
     hub: OnceLock<Hub>,
     state: Mutex<State>,
+    /// This is a process that the application has forked from the worker.
+    forked: AtomicBool,
 }
 
 /// `serve._gevent.Hub`, and of its methods the one that is called most.
@@ -163,6 +197,9 @@ struct Hub {
 impl Loop {
     /// In the hub: does what there is to do without waiting.
     fn turn(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_forked() {
+            return self.hub().object.call_method0(py, intern!(py, "close")).map(drop);
+        }
         self.lookout.beat();
         self.board.awake();
         self.state().turning = true;
@@ -170,6 +207,22 @@ impl Loop {
         self.state().turning = false;
         turned?;
         self.arm(py)
+    }
+
+    /// In the hub, when the timer is due: it may be a little early.
+    fn due(&self, py: Python<'_>) -> PyResult<()> {
+        self.state().armed = None;
+        self.turn(py)
+    }
+
+    /// In a process that the application has just forked: it has copies of all
+    /// greenlets, and they serve nobody.
+    fn part(&self) {
+        self.forked.store(true, Ordering::Relaxed);
+        // The lookout, which is not here, may have had the lock.
+        if let Some(mut reactor) = self.reactor.try_lock() {
+            reactor.forsake();
+        }
     }
 
     /// In a request's greenlet: runs that request to its end; then those that are
@@ -203,6 +256,10 @@ impl Loop {
 }
 
 impl Loop {
+    fn is_forked(&self) -> bool {
+        self.forked.load(Ordering::Relaxed)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,14 +270,18 @@ impl Loop {
 
     /// The main greenlet: lets the hub run, and does what is ordered.
     fn attend(&self, py: Python<'_>, this: &Py<Self>, orders: &Orders<'_>) -> Result<(), String> {
-        let said = |error: PyErr| format!("gevent's hub gave up: {error}");
+        let said = |error: PyErr| gave_up(py, &error);
         let hub = Hub::new(py, this, self.reactor.lock().fd());
         let hub = hub.map_err(|error| format!("gevent's hub cannot start: {error}"))?;
         let hub = self.hub.get_or_init(|| hub).object.bind(py);
         orders.control().ready();
         self.arm(py).map_err(said)?;
         loop {
-            hub.call_method0(intern!(py, "wait")).map_err(said)?;
+            let waited = hub.call_method0(intern!(py, "wait"));
+            if self.is_forked() {
+                end_forked(py, waited.err());
+            }
+            waited.map_err(said)?;
             if std::mem::take(&mut self.state().ordered) {
                 orders.obey(&self.reactor);
                 logging::reopen_if_asked(py);
@@ -309,6 +370,10 @@ impl Loop {
             self.state().tired = true;
         }
         let ran = self.context.run(py, || self.bridge.run(py, kit, exchange));
+        while self.is_forked() {
+            // The request is the worker's, which it has not left.
+            self.hub().object.call_method0(py, intern!(py, "wait"))?;
+        }
         self.lookout.beat();
         self.flights.end(number);
         ran
@@ -352,8 +417,7 @@ impl Hub {
         let module = built_in(py, "_gevent")
             .map_err(|refusal| pyo3::exceptions::PyRuntimeError::new_err(refusal.message))?;
         let looper = looper.bind(py);
-        let arguments = (fd, looper.getattr("turn")?, looper.getattr("serve")?);
-        let object = module.getattr("Hub")?.call1(arguments)?;
+        let object = module.getattr("Hub")?.call1((fd, looper))?;
         Ok(Self { begin: object.getattr("begin")?.unbind(), object: object.unbind() })
     }
 }

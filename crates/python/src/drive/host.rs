@@ -27,8 +27,8 @@ pub(crate) trait Host: Send + Sync {
             && timeout::exception(py).is_ok_and(|timeout| error.is_instance(py, &timeout))
     }
     /// The application has taken the connection of `id` over: there is nobody left
-    /// whom an answer in its place could reach.
-    fn detached(&self, _: ExchangeId) {}
+    /// whom an answer in its place could reach. Its method and path, for the log.
+    fn detached(&self, id: ExchangeId, request: Option<String>);
 
     /// From now on the request that calls has `more` time; too late once its
     /// time is over.

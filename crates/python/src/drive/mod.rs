@@ -28,6 +28,7 @@ use crate::timeout;
 pub use greenlets::{forked, has_gevent, patch};
 pub(crate) use host::Host;
 pub use orders::{Control, Order};
+pub(crate) use running::describe;
 
 /// How long a piece of a stream may wait for the next ones, and a whole answer for
 /// others.

@@ -42,6 +42,14 @@ pub(crate) struct Limit {
     pub(crate) setting: &'static str,
 }
 
+/// A request's method and path; `None` once its client has gone, its connection was
+/// taken over, or while the head is taken out.
+pub(crate) fn describe(reactor: &Reactor, exchange: ExchangeId) -> Option<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
+    let head = reactor.head(exchange).filter(|head| !head.method().is_empty())?;
+    Some(format!("{} {}", text(head.method()), text(head.path())))
+}
+
 impl Limit {
     /// `None` where nothing, or zero, is set.
     pub(super) fn new(after: Option<Duration>, setting: &'static str) -> Option<Self> {
@@ -113,12 +121,9 @@ impl Running {
         self.patience == Patience::Lasts && self.paused.is_none()
     }
 
-    /// Its method and path; `None` once its client has gone, or while the head is
-    /// taken out.
+    /// See [`describe`].
     pub(super) fn describe(&self, reactor: &Reactor) -> Option<String> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
-        let head = reactor.head(self.exchange).filter(|head| !head.method().is_empty())?;
-        Some(format!("{} {}", text(head.method()), text(head.path())))
+        describe(reactor, self.exchange)
     }
 
     /// For the log: it was ended because its time is over.

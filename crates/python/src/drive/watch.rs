@@ -185,7 +185,7 @@ impl Host for Watch {
         self.state().running.is_some_and(|running| running.patience != Patience::Lasts)
     }
 
-    fn detached(&self, _: ExchangeId) {
+    fn detached(&self, _: ExchangeId, _: Option<String>) {
         static TOLD: Once = Once::new();
         TOLD.call_once(|| {
             log::warn!(

@@ -18,7 +18,7 @@ use pyo3::types::PyType;
 use serve_net::{Board, Exchange, ExchangeId, Peer, Sent, Shared};
 
 use crate::app::built_in;
-use crate::drive::Options;
+use crate::drive::{Options, describe};
 use crate::hooks::{Hooks, Moment};
 use crate::timeout;
 
@@ -34,8 +34,26 @@ struct Flight {
     /// Whether the application has chosen the deadline.
     extended: bool,
     fate: Fate,
-    /// Who waits for the client to read, and since when.
-    paused: Option<(Instant, Py<PyAny>)>,
+    /// Since when greenlets of it wait for the client to read, and how many.
+    paused: Option<(Instant, usize)>,
+    /// Its method and path, if its connection was taken over: the reactor has
+    /// forgotten them.
+    request: Option<String>,
+}
+
+/// What the log calls a request by.
+struct Whose {
+    exchange: ExchangeId,
+    peer: Peer,
+    since: Instant,
+    request: Option<String>,
+}
+
+impl Flight {
+    fn whose(&self) -> Whose {
+        let Self { exchange, peer, since, .. } = *self;
+        Whose { exchange, peer, since, request: self.request.clone() }
+    }
 }
 
 /// Whether a request may go on.
@@ -61,8 +79,9 @@ struct State {
     deadlines: BTreeSet<(Instant, u64)>,
     /// Those that are late.
     late: Vec<u64>,
-    /// How many wait for their client.
-    paused: usize,
+    /// Greenlets that wait for a client to read. Not only those of `flights`: one that
+    /// the application has started may be left behind by its request.
+    waiting: Vec<(ExchangeId, Py<PyAny>)>,
 }
 
 /// What the main thread was doing when it heard the alarm, for the log.
@@ -159,6 +178,7 @@ impl Flights {
             extended: false,
             fate: Fate::Runs,
             paused: None,
+            request: None,
         };
         let mut state = self.state();
         state.number += 1;
@@ -178,15 +198,19 @@ impl Flights {
             state.deadlines.remove(&(*at, number));
         }
         let oldest = state.flights.first_key_value().filter(|_| was_oldest);
-        let oldest = oldest.map(|(_, flight)| (flight.exchange, flight.since));
+        let oldest = oldest.map(|(_, flight)| flight.whose());
         drop(state);
         // Not under the lock: it may run Python.
         drop(ended);
         self.board.end();
-        if let Some((exchange, since)) = oldest {
+        if let Some(Whose { exchange, since, request, .. }) = oldest {
             match self.reactor.lock().head(exchange) {
                 Some(head) => self.board.longest(since.elapsed(), head.method(), head.path()),
-                None => self.board.longest(since.elapsed(), b"", b""),
+                None => {
+                    let request = request.unwrap_or_default();
+                    let (method, path) = request.split_once(' ').unwrap_or_default();
+                    self.board.longest(since.elapsed(), method.as_bytes(), path.as_bytes());
+                }
             }
         }
     }
@@ -205,12 +229,19 @@ impl Flights {
             return;
         }
         let mut lost = Vec::new();
-        for (number, flight) in &mut self.state().flights {
+        let mut state = self.state();
+        let State { flights, deadlines, .. } = &mut *state;
+        for (number, flight) in flights {
             if flight.fate == Fate::Runs && gone.contains(&flight.exchange) {
                 flight.fate = Fate::Gone;
                 lost.push(*number);
+                // However long it takes to let go: nobody is told of it a second time.
+                if let Some(at) = flight.deadline {
+                    deadlines.remove(&(at, *number));
+                }
             }
         }
+        drop(state);
         for number in lost {
             self.throw(py, number, self.gevent.exit.bind(py));
         }
@@ -255,29 +286,23 @@ impl Flights {
 
     /// Goes on with those whose clients have read enough, or have gone.
     pub(super) fn resume(&self, py: Python<'_>) {
-        if self.state().paused == 0 {
-            return;
-        }
-        let paused: Vec<_> = {
+        let waiting: Vec<_> = {
             let state = self.state();
-            let paused = state.flights.iter().filter(|(_, flight)| flight.paused.is_some());
-            paused.map(|(number, flight)| (*number, flight.exchange)).collect()
+            state.waiting.iter().map(|(id, waiter)| (*id, waiter.clone_ref(py))).collect()
         };
-        for (number, exchange) in paused {
-            if self.reactor.lock().room(exchange) == Sent::Full {
+        for (id, waiter) in waiting {
+            // It may have been ended, or waits for something else, since one before it went on.
+            if self.reactor.lock().room(id) == Sent::Full || !self.waits(id, &waiter) {
                 continue;
             }
-            let waiter = {
-                let state = self.state();
-                let flight = state.flights.get(&number);
-                flight.and_then(|flight| Some(flight.paused.as_ref()?.1.clone_ref(py)))
-            };
-            if let Some(waiter) = waiter
-                && let Err(error) = waiter.call_method0(py, intern!(py, "switch"))
-            {
+            if let Err(error) = waiter.call_method0(py, intern!(py, "switch")) {
                 log::error!("cannot go on with a request: {error}");
             }
         }
+    }
+
+    fn waits(&self, id: ExchangeId, waiter: &Py<PyAny>) -> bool {
+        self.state().waiting.iter().any(|(its, greenlet)| *its == id && greenlet.is(waiter))
     }
 
     fn greenlet(&self, py: Python<'_>, number: u64) -> Option<Py<PyAny>> {
@@ -309,10 +334,10 @@ impl Flights {
             return false;
         };
         let keeps = self.stuck.load(Ordering::Relaxed) && !flight.extended;
-        let (number, exchange, whose) = (*number, flight.exchange, (flight.peer, flight.since));
+        let (number, whose) = (*number, flight.whose());
         drop(state);
         let ended = if keeps { self.expire(number, "timeout") } else { None };
-        let running = || Found::Running(self.name(exchange, whose));
+        let running = || Found::Running(self.name(&whose));
         *self.found() = Some(ended.map_or_else(running, Found::Ended));
         self.tell(number)
     }
@@ -364,29 +389,27 @@ impl Flights {
         let flight = state.flights.get_mut(&number).filter(|flight| flight.fate == Fate::Runs)?;
         flight.fate = Fate::Late;
         let setting = if flight.extended { "serve.extend_timeout" } else { setting };
-        let (exchange, whose) = (flight.exchange, (flight.peer, flight.since));
-        let deadline = flight.deadline;
+        let (whose, deadline) = (flight.whose(), flight.deadline);
         if let Some(at) = deadline {
             state.deadlines.remove(&(at, number));
         }
         state.late.push(number);
         drop(state);
-        let text = self.name(exchange, whose);
-        let answered = self.reactor.lock().answer_late(exchange, 504, MESSAGE);
-        log::debug!("client={} was answered in the application's place: {answered:?}", whose.0);
+        let text = self.name(&whose);
+        let answered = self.reactor.lock().answer_late(whose.exchange, 504, MESSAGE);
+        log::debug!("client={} was answered in the application's place: {answered:?}", whose.peer);
         Some(format!("{text}: over its time ({setting}), ended"))
     }
 
-    fn name(&self, exchange: ExchangeId, (peer, since): (Peer, Instant)) -> String {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
-        let reactor = self.reactor.lock();
-        let head = reactor.head(exchange);
-        let request = head.map(|head| format!("{} {}", text(head.method()), text(head.path())));
+    fn name(&self, whose: &Whose) -> String {
+        let described = || describe(&self.reactor.lock(), whose.exchange);
+        let request = whose.request.clone().or_else(described);
         format!(
-            "{} request=\"{}\" client={peer} age={:.1}s",
+            "{} request=\"{}\" client={} age={:.1}s",
             self.worker,
             request.as_deref().unwrap_or("?"),
-            since.elapsed().as_secs_f64()
+            whose.peer,
+            whose.since.elapsed().as_secs_f64()
         )
     }
 }

@@ -6,6 +6,8 @@
 //! is deferred when the hub does not get to it. It never touches Python, so that no
 //! code of the application can hold it up.
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -30,6 +32,9 @@ const NOTICE: Duration = Duration::from_secs(1);
 /// interpreter for that, which C code may have.
 const ANSWER: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_millis(1);
+
+/// How long the hub may wait for a CPU without a word in the log.
+const SLIGHT: Duration = Duration::from_millis(100);
 
 /// The hub's side of it.
 pub(super) struct Lookout {
@@ -58,6 +63,37 @@ struct Watcher {
     worker: String,
     timeout: Option<Duration>,
     period: Duration,
+    main: Queueing,
+}
+
+/// The last turn of the hub that was seen.
+struct Seen {
+    count: u64,
+    since: Instant,
+    /// How long its thread had waited for a CPU by then.
+    queued: Duration,
+    /// Whether the log has heard that nothing came after it.
+    noticed: bool,
+}
+
+/// How long a thread waits for a CPU that others have.
+struct Queueing {
+    /// The kernel's account of it (proc(5), `schedstat`), which it need not keep.
+    file: PathBuf,
+}
+
+impl Queueing {
+    fn of_this_thread() -> Self {
+        // SAFETY: has no preconditions.
+        let thread = unsafe { libc::gettid() };
+        Self { file: format!("/proc/self/task/{thread}/schedstat").into() }
+    }
+
+    fn so_far(&self) -> Duration {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        let nanoseconds = text.split_whitespace().nth(1).and_then(|field| field.parse().ok());
+        Duration::from_nanos(nanoseconds.unwrap_or_default())
+    }
 }
 
 impl Lookout {
@@ -83,6 +119,7 @@ impl Lookout {
             worker: options.worker.clone(),
             timeout,
             period: (shortest / LOOKS).clamp(SHORT, LONG),
+            main: Queueing::of_this_thread(),
         };
         let blocked = Blocked::all();
         let thread = thread::Builder::new().name("serve-lookout".into());
@@ -114,23 +151,25 @@ impl Lookout {
 
 impl Watcher {
     fn run(&self) {
-        let mut seen = 0;
-        let mut since = Instant::now();
-        let mut noticed = false;
-        let mut look = since;
+        let mut seen = self.look(0);
+        let mut look = seen.since;
         while !self.turns.dismissed.load(Ordering::Relaxed) {
             if look <= Instant::now() {
                 let count = self.turns.count();
-                if count != seen {
-                    (seen, since, noticed) = (count, Instant::now(), false);
+                if count != seen.count {
+                    seen = self.look(count);
                     self.reactor.wake();
-                } else if since.elapsed() >= self.period {
-                    noticed |= self.examine(seen, since, noticed);
+                } else if seen.since.elapsed() >= self.period {
+                    seen.noticed |= self.examine(&seen);
                 }
                 look = Instant::now() + self.period;
             }
             self.rest(look.saturating_duration_since(Instant::now()));
         }
+    }
+
+    fn look(&self, count: u64) -> Seen {
+        Seen { count, since: Instant::now(), queued: self.main.so_far(), noticed: false }
     }
 
     /// For so long, unless something that is deferred is late before.
@@ -150,12 +189,11 @@ impl Watcher {
         }
     }
 
-    /// The hub has not turned since then, when its turns were so many; whether the log
-    /// has heard of it now.
-    fn examine(&self, seen: u64, since: Instant, noticed: bool) -> bool {
+    /// The hub has not turned since then; whether the log has heard of it now.
+    fn examine(&self, seen: &Seen) -> bool {
         let late = self.flights.expire_due();
-        let stuck = self.is_stuck(since);
-        let notice = !noticed && late.is_empty() && since.elapsed() >= NOTICE;
+        let stuck = self.is_stuck(seen.since);
+        let notice = !seen.noticed && late.is_empty() && seen.since.elapsed() >= NOTICE;
         if late.is_empty() && !stuck && !notice {
             return false;
         }
@@ -163,28 +201,39 @@ impl Watcher {
         let stacks = self.alarm.ring().unwrap_or_else(|error| format!("no stacks: {error}"));
         let stacks = stacks.trim_end();
         let found = self.answer();
-        let (worker, kept) = (&self.worker, since.elapsed().as_secs_f64());
+        let (worker, kept) = (&self.worker, self.kept(seen));
         for (_, line) in &late {
             log::error!("{line}\n{stacks}");
         }
         match &found {
             Some(Found::Ended(line)) => log::error!("{line}\n{stacks}"),
             Some(Found::Running(text)) if notice => {
-                log::warn!("{text}: has kept all others waiting for {kept:.1}s\n{stacks}");
+                log::warn!("{text}: has kept all others waiting for {kept}\n{stacks}");
             }
             None if notice => log::warn!(
-                "{worker} request=?: C code has kept all others waiting for {kept:.1}s\n{stacks}"
+                "{worker} request=?: C code has kept all others waiting for {kept}\n{stacks}"
             ),
             _ => {}
         }
         // It may have gone on just when it was asked.
-        if stuck && self.turns.count() == seen && !matches!(found, Some(Found::Ended(_))) {
+        if stuck && self.turns.count() == seen.count && !matches!(found, Some(Found::Ended(_))) {
             let count = self.flights.abandon();
             if count > 0 {
                 log::error!("{worker} is stuck: {count} requests are answered 504\n{stacks}");
             }
         }
         true
+    }
+
+    /// For how long, for the log; and how much of it was not the application's doing.
+    fn kept(&self, seen: &Seen) -> String {
+        let kept = seen.since.elapsed();
+        let queued = self.main.so_far().saturating_sub(seen.queued).min(kept);
+        let kept = kept.as_secs_f64();
+        if queued < SLIGHT {
+            return format!("{kept:.1}s");
+        }
+        format!("{kept:.1}s, {:.1}s of it without a CPU", queued.as_secs_f64())
     }
 
     fn is_stuck(&self, since: Instant) -> bool {

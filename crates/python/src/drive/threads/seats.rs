@@ -237,7 +237,7 @@ impl Host for Seats {
         self.here(|taken| taken.running.patience != Patience::Lasts).unwrap_or(false)
     }
 
-    fn detached(&self, _: ExchangeId) {
+    fn detached(&self, _: ExchangeId, _: Option<String>) {
         self.here(|taken| taken.detached = true);
     }
 

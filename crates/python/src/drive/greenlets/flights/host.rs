@@ -21,7 +21,7 @@ impl Host for Flights {
             // A callback of the loop's own cannot wait.
             return Ok(Sent::Taken);
         }
-        let _paused = Paused::new(self, id, current.unbind());
+        let _paused = Paused::new(py, self, id, current.unbind());
         loop {
             hub.call_method0(intern!(py, "switch"))?;
             match self.reactor.lock().room(id) {
@@ -46,13 +46,15 @@ impl Host for Flights {
     }
 
     /// It lasts for as long as both sides want it to.
-    fn detached(&self, id: ExchangeId) {
+    fn detached(&self, id: ExchangeId, request: Option<String>) {
         let mut state = self.state();
         let State { flights, deadlines, .. } = &mut *state;
-        if let Some((number, flight)) = flights.iter_mut().find(|(_, it)| it.exchange == id)
-            && let Some(at) = flight.deadline.take()
-        {
-            deadlines.remove(&(at, *number));
+        if let Some((number, flight)) = flights.iter_mut().find(|(_, it)| it.exchange == id) {
+            flight.request = request;
+            flight.extended = false;
+            if let Some(at) = flight.deadline.take() {
+                deadlines.remove(&(at, *number));
+            }
         }
     }
 
@@ -93,46 +95,56 @@ impl Flights {
     }
 }
 
-/// While this lives, a request waits for its client to read. That is what the
-/// write timeout is for: its own time stands still.
+/// While this lives, a greenlet of a request waits for the client to read. That is what
+/// the write timeout is for: the request's own time stands still.
 struct Paused<'a> {
     flights: &'a Flights,
     exchange: ExchangeId,
+    greenlet: Py<PyAny>,
 }
 
 impl<'a> Paused<'a> {
-    fn new(flights: &'a Flights, exchange: ExchangeId, greenlet: Py<PyAny>) -> Self {
+    fn new(
+        py: Python<'_>,
+        flights: &'a Flights,
+        exchange: ExchangeId,
+        greenlet: Py<PyAny>,
+    ) -> Self {
         let mut state = flights.state();
-        let State { flights: all, deadlines, paused, .. } = &mut *state;
+        let State { flights: all, deadlines, waiting, .. } = &mut *state;
         if let Some((number, flight)) = all.iter_mut().find(|(_, it)| it.exchange == exchange) {
             if let Some(at) = flight.deadline {
                 deadlines.remove(&(at, *number));
             }
-            if flight.paused.is_none() {
-                flight.paused = Some((Instant::now(), greenlet));
-                *paused += 1;
-            }
+            flight.paused.get_or_insert((Instant::now(), 0)).1 += 1;
         }
+        waiting.push((exchange, greenlet.clone_ref(py)));
         drop(state);
-        Self { flights, exchange }
+        Self { flights, exchange, greenlet }
     }
 }
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
         let mut state = self.flights.state();
-        let State { flights: all, deadlines, paused, .. } = &mut *state;
-        let found = all.iter_mut().find(|(_, it)| it.exchange == self.exchange);
-        let Some((number, flight)) = found else { return };
-        let Some((since, greenlet)) = flight.paused.take() else { return };
-        *paused -= 1;
-        if let Some(at) = &mut flight.deadline {
-            *at += since.elapsed();
-            if flight.fate == Fate::Runs {
-                deadlines.insert((*at, *number));
+        let State { flights: all, deadlines, waiting, .. } = &mut *state;
+        let here = waiting.iter().position(|(_, greenlet)| greenlet.is(&self.greenlet));
+        let ended = here.map(|index| waiting.swap_remove(index));
+        if let Some((number, flight)) = all.iter_mut().find(|(_, it)| it.exchange == self.exchange)
+            && let Some((since, count)) = flight.paused
+        {
+            flight.paused = (count > 1).then_some((since, count - 1));
+            if let Some(at) = flight.deadline.as_mut().filter(|_| count == 1) {
+                // Another greenlet of it may have chosen the deadline meanwhile.
+                deadlines.remove(&(*at, *number));
+                *at += since.elapsed();
+                if flight.fate == Fate::Runs {
+                    deadlines.insert((*at, *number));
+                }
             }
         }
         drop(state);
-        drop(greenlet);
+        // Not under the lock: it may run Python.
+        drop(ended);
     }
 }
