@@ -28,7 +28,7 @@ use crate::respond::{Bridge, Kit};
 const ENOUGH: usize = 4;
 
 /// For so long at most: it has other things to do as well.
-const REST: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_millis(3);
 
 /// How long threads that have nothing to do may take to end.
 const ENDING: Duration = Duration::from_secs(1);

@@ -33,8 +33,9 @@ const AGAIN: Duration = Duration::from_millis(20);
 const PROMPT: Duration = Duration::from_millis(3);
 
 /// How long threads give the GIL up sooner, once a request has computed while others
-/// waited.
-const HASTE: Duration = Duration::from_secs(2);
+/// waited; longer, if that comes again at once.
+const HASTE: Duration = Duration::from_millis(50);
+const LONGEST_HASTE: Duration = Duration::from_secs(2);
 
 const MESSAGE: &str = "the application did not answer in time";
 
@@ -62,8 +63,15 @@ struct Known {
     beat: Instant,
     /// Whether the master knows that a request does not let go.
     told: bool,
-    /// Until when threads give the GIL up sooner.
-    haste: Option<Instant>,
+    haste: Haste,
+}
+
+/// Whether threads give the GIL up sooner.
+#[derive(Clone, Copy)]
+enum Haste {
+    Until(Instant, Duration),
+    /// Since then, and for how long they did before.
+    Over(Instant, Duration),
 }
 
 impl Turner<'_, '_> {
@@ -82,7 +90,8 @@ impl Turner<'_, '_> {
     fn turn(&self) -> Result<(), String> {
         let reactor = &self.pool.seats.reactor;
         let now = Instant::now();
-        let mut known = Known { look: now, beat: now, told: false, haste: None };
+        let mut known =
+            Known { look: now, beat: now, told: false, haste: Haste::Over(now, Duration::ZERO) };
         let mut limit = None;
         let bed = Bed::new();
         loop {
@@ -147,18 +156,20 @@ impl Turner<'_, '_> {
     /// it gives them. Returns when to look again.
     fn hasten(&self, known: &mut Known, now: Instant) -> Option<Instant> {
         match known.haste {
-            Some(until) if now < until => None,
-            Some(_) => {
-                known.haste = None;
+            Haste::Until(end, _) if now < end => None,
+            Haste::Until(_, lasted) => {
+                known.haste = Haste::Over(now, lasted);
                 self.call(Call::Haste(false));
                 None
             }
-            None => {
+            Haste::Over(end, lasted) => {
                 let late = self.pool.stalled()? + PROMPT;
                 if now < late {
                     return Some(late);
                 }
-                known.haste = Some(now + HASTE);
+                let again = now < end + lasted;
+                let lasts = if again { (lasted * 2).min(LONGEST_HASTE) } else { HASTE };
+                known.haste = Haste::Until(now + lasts, lasts);
                 self.call(Call::Haste(true));
                 None
             }
