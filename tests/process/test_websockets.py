@@ -209,6 +209,8 @@ def test_a_worker_that_dies_is_known_by_the_connection_that_was_taken_over_first
         assert client.recv(5) == b"taken"
         assert server.get("/second")[2] == b"answer"
         assert read_all(first).endswith(b"answer")
+        # The end of one request is noted before the next one begins.
+        assert server.get("/second")[2] == b"answer"
         os.kill(worker, signal.SIGKILL)
         server.log.wait(rf'pid={worker} .*died.* request="GET /chat" for=')
 
