@@ -2,8 +2,9 @@
 //!
 //! Received bytes are appended once, parsed line by line as lines complete, and
 //! never looked at again; what was found is kept as spans. Fields that are, byte by
-//! byte, those of the request before are not parsed again, nor is a whole head. Header names are not
-//! filtered: what an underscore may mean is up to the gateway.
+//! byte, those of the request before are not parsed again, nor is a head that is the
+//! same as a whole. Header names are not filtered: what an underscore may mean is up
+//! to the gateway.
 
 use std::mem::take;
 

@@ -69,8 +69,9 @@ struct Known {
 /// Whether threads give the GIL up sooner.
 #[derive(Clone, Copy)]
 enum Haste {
+    /// They do; until when, and how long that is in all.
     Until(Instant, Duration),
-    /// Since then, and for how long they did before.
+    /// They do not; since when, and how long they did before.
     Over(Instant, Duration),
 }
 
