@@ -471,7 +471,6 @@ def test_a_connection_that_was_taken_is_ended_though_the_time_ends_meanwhile(ser
     assert server.log.count(" error: ") == 1, "nobody has failed"
 
 
-@embedded
 @pytest.mark.every_class("sync", "threads", "async")
 def test_the_server_does_nothing_twice_because_of_an_ordinary_error(serve):
     server = serve(
@@ -498,6 +497,7 @@ def test_the_server_does_nothing_twice_because_of_an_ordinary_error(serve):
     assert server.out.count("^over$") == 1
 
 
+@embedded
 def test_the_module_of_the_application_comes_first(serve):
     app = """
         import serve
