@@ -183,8 +183,9 @@ pub(crate) fn resolve(
 pub(crate) fn furnish(py: Python<'_>, settings: &Settings) -> Result<(), Refusal> {
     serve_python::set_environment(py, &settings.raw_env)?;
     serve_python::insert_directories(py, &settings.pythonpath)?;
+    let Some(user) = &settings.user else { return Ok(()) };
     let closed = serve_python::closed_directories(py);
-    if let (Some(user), false) = (&settings.user, closed.is_empty()) {
+    if !closed.is_empty() {
         log::warn!(
             "{}: '{user}' may not read {}, where Python looks for modules",
             settings.place("user"),

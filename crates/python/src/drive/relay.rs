@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serve_net::{Reactor, Shared};
 
 use super::orders::Orders;
-use super::running::{Limit, Running};
+use super::running::{Limit, Running, describe};
 use super::watch::{Look, Watch};
 use crate::alarm::Alarm;
 
@@ -87,7 +87,7 @@ impl Known {
     }
 
     fn note(&mut self, reactor: &Reactor, running: &Running) {
-        self.request = self.request.take().or_else(|| running.describe(reactor));
+        self.request = self.request.take().or_else(|| describe(reactor, running.exchange));
     }
 }
 

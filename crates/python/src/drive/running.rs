@@ -121,11 +121,6 @@ impl Running {
         self.patience == Patience::Lasts && self.paused.is_none()
     }
 
-    /// See [`describe`].
-    pub(super) fn describe(&self, reactor: &Reactor) -> Option<String> {
-        describe(reactor, self.exchange)
-    }
-
     /// For the log: it was ended because its time is over.
     pub(super) fn line<'a>(
         &'a self,

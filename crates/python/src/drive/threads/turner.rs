@@ -12,7 +12,7 @@ use super::pool::{Bed, Pool};
 use super::seats::Taken;
 use crate::alarm::Alarm;
 use crate::drive::orders::Orders;
-use crate::drive::running::Limit;
+use crate::drive::running::{Limit, describe};
 
 /// How often to look whether the GIL can be had, at most.
 const BEAT: Duration = Duration::from_secs(1);
@@ -220,7 +220,7 @@ impl Turner<'_, '_> {
     fn expire(&self, seat: usize, taken: &Taken, overtime: Duration) -> bool {
         let running = &taken.running;
         let mut reactor = self.pool.seats.reactor.lock();
-        let request = running.describe(&reactor);
+        let request = describe(&reactor, running.exchange);
         // Nobody to answer: most likely the application has, just now.
         let is_answered = reactor.head(running.exchange).is_none();
         if (is_answered && overtime < CLOSING) || !self.pool.seats.expire(seat, taken) {

@@ -8,10 +8,8 @@ use serve_net::{ExchangeId, Sent};
 
 use super::{Fate, Flights, State};
 use crate::drive::Host;
+use crate::drive::running::LONGEST;
 use crate::timeout;
-
-/// The longest extension, as the longest timeout: a year.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Host for Flights {
     fn room(&self, py: Python<'_>, id: ExchangeId) -> PyResult<Sent> {
