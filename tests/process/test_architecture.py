@@ -128,6 +128,25 @@ def test_what_a_fork_means_to_a_preloaded_application(serve):
     assert frozen > ask(serve(FORKED, workers=1))[4], "more than the server's own"
 
 
+def test_a_worker_is_the_masters_child_from_the_first_line_of_python_on(serve):
+    """Its fork has a process in between, which takes long to end when there is much memory."""
+    source = """
+        import mmap, os
+
+        memory = mmap.mmap(-1, 128 << 20, flags=mmap.MAP_PRIVATE)
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+        memory.write(b"x" * len(memory))
+        parents = []
+        os.register_at_fork(after_in_child=lambda: parents.append(os.getppid()))
+
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            return [repr(parents).encode()]
+    """
+    server = serve(source, "--preload", workers=1)
+    assert ask(server) == [server.pid]
+
+
 def test_threads_of_a_preloaded_application_are_warned_about(serve):
     server = serve(
         """

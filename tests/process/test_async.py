@@ -561,8 +561,8 @@ def test_late_requests_are_told_when_they_are_late(gevent, loop):
 
         def app(environ, start_response):
             seconds = float(environ["QUERY_STRING"])
-            environ["serve.extend_timeout"](seconds)
             begun = time.monotonic()
+            environ["serve.extend_timeout"](seconds)
             try:
                 gevent.sleep(600)
             except serve.RequestTimeout:

@@ -268,10 +268,11 @@ impl MoldLink {
 }
 
 /// In the intermediate child: forks the worker and ends, its exit code the errno. Returns in the
-/// worker.
+/// worker, and once that is the master's child: an application may ask for its parent.
 fn fork_again(blocked: &Blocked) {
+    let intermediate = getpid();
     match sys::fork(blocked) {
-        Ok(ForkResult::Child) => {}
+        Ok(ForkResult::Child) => sys::await_adoption(intermediate),
         Ok(ForkResult::Parent { .. }) => sys::leave(0),
         Err(errno) => sys::leave(errno as i32),
     }

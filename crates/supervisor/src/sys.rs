@@ -85,6 +85,14 @@ pub(crate) fn adopt_orphans() -> nix::Result<()> {
     prctl::set_child_subreaper(true)
 }
 
+/// Returns when the parent, which is ending, is the parent no more; an ending that has only its
+/// memory to give back is not worth being told of.
+pub(crate) fn await_adoption(parent: Pid) {
+    while getppid() == parent {
+        std::thread::yield_now();
+    }
+}
+
 /// A mold has no reason to outlive its master, and may be too busy importing to notice.
 pub(crate) fn die_with(master: Pid) -> nix::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
