@@ -1,6 +1,6 @@
-//! A request body on its way in: in memory up to a limit, a large one too while
-//! the reactor's pool of memory has room for it; else in an unlinked temporary
-//! file, so that it costs disk and not memory. Memory costs a third of the CPU.
+//! A request body on its way in: a short one in memory, a longer one too while the
+//! reactor's pool of memory has room for it; else in an unlinked temporary file, so
+//! that it costs disk and not memory. Memory costs a third of the CPU.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -25,18 +25,15 @@ pub struct Bytes(Place);
 
 #[derive(Debug)]
 enum Place {
-    Own(Vec<u8>),
+    /// Memory of its own; the pool has that much less, unless it is [`SHORT`].
+    Own(Vec<u8>, Option<Part>),
     /// Memory of the pool, of which so many bytes have arrived.
-    Pool {
-        map: MmapMut,
-        len: usize,
-        pool: Pool,
-    },
+    Pool { map: MmapMut, len: usize, pool: Pool },
 }
 
 impl Default for Place {
     fn default() -> Self {
-        Self::Own(Vec::new())
+        Self::Own(Vec::new(), None)
     }
 }
 
@@ -51,7 +48,7 @@ impl Drop for Bytes {
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Place::Own(bytes))
+        Self(Place::Own(bytes, None))
     }
 }
 
@@ -59,7 +56,7 @@ impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Place::Own(bytes) => bytes,
+            Place::Own(bytes, _) => bytes,
             Place::Pool { map, len, .. } => &map[..*len],
         }
     }
@@ -86,10 +83,27 @@ impl Body {
     }
 }
 
-/// The memory that large bodies may have, all those of a reactor together. What
-/// one has had is kept for the next: fresh memory costs twice as much as to fill it.
+/// Bytes of a body that need no part of the pool. A connection costs as much while
+/// it receives a head.
+const SHORT: usize = 16 * 1024;
+
+/// The memory that bodies may have, all those of a reactor together. What a large one
+/// has had is kept for the next: fresh memory costs twice as much as to fill it.
 #[derive(Debug, Clone)]
 struct Pool(Arc<Mutex<Memory>>);
+
+/// So many bytes that the pool does not have, since a body has them.
+#[derive(Debug)]
+struct Part {
+    bytes: usize,
+    pool: Pool,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.pool.memory().left += self.bytes;
+    }
+}
 
 #[derive(Debug)]
 struct Memory {
@@ -101,6 +115,21 @@ struct Memory {
     keeps: bool,
 }
 
+impl Memory {
+    /// Whether there were so many bytes to take; spares are given up for them.
+    fn reserve(&mut self, bytes: usize) -> bool {
+        let spare: usize = self.spares.iter().map(|spare| spare.len()).sum();
+        if self.left + spare < bytes {
+            return false;
+        }
+        while self.left < bytes {
+            self.left += self.spares.pop().map_or(0, |spare| spare.len());
+        }
+        self.left -= bytes;
+        true
+    }
+}
+
 impl Pool {
     fn new(bytes: usize) -> Self {
         Self(Arc::new(Mutex::new(Memory { left: bytes, spares: Vec::new(), keeps: false })))
@@ -108,6 +137,16 @@ impl Pool {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a part as large as this; `false`: there is not enough.
+    fn extend(&self, part: &mut Option<Part>, bytes: usize) -> bool {
+        let part = part.get_or_insert_with(|| Part { bytes: 0, pool: self.clone() });
+        let extended = self.memory().reserve(bytes - part.bytes);
+        if extended {
+            part.bytes = bytes;
+        }
+        extended
     }
 
     /// Room for so many bytes.
@@ -118,19 +157,13 @@ impl Pool {
         if let Some(fits) = memory.spares.iter().position(|spare| spare.len() >= bytes) {
             return Some(memory.spares.swap_remove(fits));
         }
-        let spare: usize = memory.spares.iter().map(|spare| spare.len()).sum();
-        if memory.left + spare < bytes {
+        if !memory.reserve(bytes) {
             return None;
         }
-        while memory.left < bytes {
-            memory.left += memory.spares.pop()?.len();
-        }
         match fresh(bytes) {
-            Ok(map) => {
-                memory.left -= bytes;
-                Some(map)
-            }
+            Ok(map) => Some(map),
             Err(error) => {
+                memory.left += bytes;
                 log::warn!(
                     "no memory for a request body of {bytes} bytes ({error}): a file has it"
                 );
@@ -172,7 +205,8 @@ const KEEP: Duration = Duration::from_secs(10);
 /// What a body may cost.
 #[derive(Debug)]
 pub(crate) struct Room {
-    /// Bytes of memory for each body.
+    /// Bytes of memory for a body that does not tell its length, or for which there is
+    /// no memory all at once.
     each: usize,
     pool: Pool,
     /// When the pool's spare memory is given back.
@@ -183,6 +217,11 @@ impl Room {
     /// Bytes: for each body, and in the pool.
     pub(crate) fn new(each: usize, pool: usize) -> Self {
         Self { each, pool: Pool::new(pool), release: None }
+    }
+
+    /// Whether a body may have so many bytes in memory of its own.
+    fn fits(&self, part: &mut Option<Part>, bytes: usize) -> bool {
+        bytes <= self.each && (bytes <= SHORT || self.pool.extend(part, bytes))
     }
 
     /// When [`Room::expire`] has something to do.
@@ -208,7 +247,7 @@ pub(crate) struct Spool {
 
 impl Spool {
     /// Appends a piece at `now`. `announced` is the length of the whole, in bytes; a
-    /// body that does not tell it has no part in the pool.
+    /// large body that does not tell it is in a file.
     ///
     /// # Errors
     /// When the temporary directory is full or cannot be written.
@@ -219,9 +258,10 @@ impl Spool {
         announced: Option<u64>,
         now: Instant,
     ) -> io::Result<()> {
-        if let (None, Place::Own(bytes)) = (&self.file, &self.memory.0)
-            && bytes.len() + piece.len() > room.each
+        if let (None, Place::Own(bytes, part)) = (&self.file, &mut self.memory.0)
+            && !room.fits(part, bytes.len() + piece.len())
         {
+            *part = None;
             match announced.and_then(|len| room.pool.take(len)) {
                 Some(mut map) => {
                     let len = bytes.len();
@@ -237,7 +277,7 @@ impl Spool {
             return Ok(());
         }
         match &mut self.memory.0 {
-            Place::Own(bytes) => bytes.extend_from_slice(piece),
+            Place::Own(bytes, _) => bytes.extend_from_slice(piece),
             Place::Pool { map, len, .. } => {
                 let more = || io::Error::other("the body is longer than was announced");
                 let space = map.get_mut(*len..*len + piece.len()).ok_or_else(more)?;
@@ -252,7 +292,7 @@ impl Spool {
     /// [`Spool::filled`] told; `None`: it is to be pushed.
     pub(crate) fn space(&mut self, announced: u64) -> Option<&mut [u8]> {
         match &mut self.memory.0 {
-            Place::Own(_) => None,
+            Place::Own(..) => None,
             Place::Pool { map, len, .. } => map.get_mut(*len..usize::try_from(announced).ok()?),
         }
     }
@@ -317,7 +357,7 @@ mod tests {
         assert!(spool.file.is_none());
         push(&mut spool, b"8");
         assert_eq!(spool.len(), 9);
-        assert!(matches!(&spool.memory.0, Place::Own(bytes) if bytes.capacity() == 0));
+        assert!(matches!(&spool.memory.0, Place::Own(bytes, _) if bytes.capacity() == 0));
         push(&mut spool, b"9");
         let Body::File(file, 10) = spool.finish().expect("finish") else {
             panic!("not a file of 10 bytes")
@@ -341,7 +381,7 @@ mod tests {
         assert!(matches!(whole(b"012345", 6), Body::Memory(_)), "they were given back");
         let most = whole(b"0123", u64::MAX);
         assert!(matches!(most, Body::File(_, 4)), "whatever a client announces");
-        assert!(matches!(whole(b"0", 1), Body::Memory(_)), "small ones need no part of it");
+        assert!(matches!(whole(b"0", 1), Body::Memory(_)), "short ones need no part of it");
     }
 
     #[test]
@@ -391,6 +431,30 @@ mod tests {
         assert_eq!(spare(&room), (16, vec![4]));
         room.expire(room.due().expect("as before"));
         assert_eq!(spare(&room), (20, vec![]));
+    }
+
+    #[test]
+    fn those_that_are_not_short_have_their_part_of_the_pool() {
+        let mut room = Room::new(4 * SHORT, 5 * SHORT);
+        let spools = &mut [Spool::default(), Spool::default(), Spool::default()];
+        let mut push = |spool: &mut Spool, bytes| {
+            spool.push(&vec![b'x'; bytes], &mut room, None, Instant::now()).expect("push");
+        };
+        spools.iter_mut().for_each(|spool| push(spool, SHORT));
+        spools.iter_mut().for_each(|spool| push(spool, SHORT));
+        let places = spools.each_ref().map(|spool| spool.file.is_none());
+        assert_eq!(places, [true, true, false], "5, and not 6");
+        push(&mut spools[0], 1);
+        let places = spools.each_ref().map(|spool| spool.file.is_none());
+        assert_eq!(places, [true, true, false], "one is left");
+        push(&mut spools[1], SHORT);
+        assert!(spools[1].file.is_some(), "it is too much for that");
+        push(&mut spools[0], SHORT);
+        assert!(spools[0].file.is_none(), "and has given back what it had");
+        drop(spools[0].finish().expect("finish"));
+        assert_eq!(room.pool.memory().left, 5 * SHORT);
+        let all = whole(&[b'x'; 5 * SHORT], &mut room, 5 * SHORT as u64);
+        assert!(matches!(all, Body::Memory(_)), "what it had before is given back first");
     }
 
     /// A client could else have a system call for each of its bytes, in chunks of one.

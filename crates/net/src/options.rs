@@ -25,10 +25,10 @@ pub struct Options {
     pub body_rate: u64,
     /// So long, nothing of a body may come, however much of it came before.
     pub body_pause: Duration,
-    /// Bytes of a body kept in memory; the rest goes to an unlinked file.
+    /// Bytes of a body that may be in memory although it does not announce its length.
     pub body_memory: usize,
-    /// Bytes of memory for bodies that are larger than that, all together, as long
-    /// as they announce their length.
+    /// Bytes of memory for all bodies together but the shortest; those without room are
+    /// in unlinked files.
     pub body_pool: usize,
     /// Bytes of a response in memory above which its producer must wait.
     pub high_water: usize,
@@ -80,7 +80,7 @@ impl Default for Options {
             body_rate: 500,
             body_pause: Duration::from_secs(60),
             body_memory: 512 * 1024,
-            body_pool: 0,
+            body_pool: 16 << 20,
             high_water: 2 * 1024 * 1024,
             slots: 1,
             queue_limit: None,

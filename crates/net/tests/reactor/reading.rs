@@ -73,7 +73,7 @@ fn a_request_may_be_split_anywhere() {
 
 #[test]
 fn a_body_is_kept_in_memory_or_in_a_file_and_is_the_same() {
-    let options = Options { body_memory: 10_000, ..options() };
+    let options = Options { body_memory: 10_000, body_pool: 0, ..options() };
     let mut rig = Rig::new(options, |reactor, exchange| {
         let place = match &exchange.body {
             Body::Memory(_) => "memory",
