@@ -6,7 +6,6 @@ one costs several times as much as all else that a short request needs.
 """
 
 import importlib.util
-import os
 from sys import getrefcount
 
 #: What a parked greenlet is told.
@@ -48,8 +47,7 @@ class Hub:
 
     Of `looper`, `turn` is called in the hub whenever the descriptor `fd` is readable, and `due`
     when the timer is. `serve` is called in a greenlet, with that greenlet, for the request that
-    `begin` announces; it goes on with those that follow, unless that one has waited. `part` is
-    called in each process that the application forks.
+    `begin` announces; it goes on with those that follow, unless that one has waited.
     """
 
     def __init__(self, fd, looper):
@@ -67,7 +65,6 @@ class Hub:
         self.begin, shrink = pool(self.hub, looper.serve)
         self.shrinker = self.hub.loop.timer(SHRINK, repeat=SHRINK)
         self.shrinker.start(shrink)
-        os.register_at_fork(after_in_child=looper.part)
 
     def wait(self):
         """Called by the main greenlet: returns when `attend` is called."""

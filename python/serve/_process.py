@@ -4,6 +4,7 @@ import _signal  # `signal` and its enums are for those who use them: that import
 import atexit
 import faulthandler
 import gc
+import io
 import os
 import sys
 
@@ -51,6 +52,15 @@ def guard_signals(warn):
 
     signal.__doc__ = set_handler.__doc__
     _signal.signal = signal
+
+
+def show_prints():
+    """What the application prints is seen line by line, in a file or a pipe, too, and lines of
+    several workers stay whole.
+    """
+    stdout = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper) and not stdout.write_through:
+        stdout.reconfigure(line_buffering=True)
 
 
 def free_children():

@@ -433,6 +433,91 @@ def test_a_forked_child_does_not_take_signals_in_its_workers_name(serve, name):
     assert server.worker_pids() == [worker]
 
 
+SOCKETS = """
+    import os, re, socket, stat, threading
+
+    # Who started the server has given it this one, and may do with it what he likes.
+    with open(f"/proc/{os.getppid()}/cmdline") as file:
+        [inherited] = map(int, re.findall(r"fd://(\\d+)", file.read()))
+
+    def sockets():
+        fds = {int(name) for name in os.listdir("/proc/self/fd")}
+        for fd in fds - {inherited}:
+            try:
+                if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                    yield fd, socket.socket(fileno=os.dup(fd)).getsockname()
+            except OSError:
+                pass
+
+    def fork():
+        if os.fork() == 0:
+            names = [name for _, name in sockets() if name]
+            os.write(1, f"forked {names}\\n".encode())
+            while not os.path.exists("end"):
+                threading.Event().wait(0.01)
+            os._exit(0)
+
+    def app(environ, start_response):
+        path = environ["PATH_INFO"]
+        if path == "/fork":
+            threading.Event().wait(float(environ["QUERY_STRING"]))
+            fork()
+        elif path == "/thread":
+            threading.Timer(float(environ["QUERY_STRING"]), fork).start()
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+"""
+
+CLASSES = pytest.mark.parametrize("worker_class", ["sync", "threads", "async"])
+
+
+@CLASSES
+def test_what_the_application_forks_has_none_of_the_servers_sockets(serve, worker_class):
+    """Else nobody could listen there again as long as it lives."""
+    server = serve(SOCKETS, "-k", worker_class)
+    others = [server.connect() for _ in range(3)]
+    for other in others:
+        other.sendall(b"GET / HTTP/1.1\r\n")
+    paths = [f"/{by}?{after}" for by in ("fork", "thread") for after in (0, 0.005, 0.05)] * 3
+    for path in paths:
+        assert server.get(path)[0] == 200
+    server.out.wait("^forked", count=len(paths))
+    assert set(server.out.lines) == {"forked []"}
+    server.write("end", "")
+    for other in others:
+        other.sendall(b"Host: a\r\n\r\n")
+        assert other.recv(12) == b"HTTP/1.1 200"
+        other.close()
+    assert server.stop() == 0
+    assert server.log.count(r" (warning|error): ") == 0
+
+
+@CLASSES
+def test_what_the_application_forks_does_not_come_back_to_serve(serve, worker_class):
+    server = serve(
+        """
+        import os
+
+        def app(environ, start_response):
+            if environ["PATH_INFO"] == "/fork":
+                os.fork()
+            start_response("200 OK", [])
+            return [str(os.getpid()).encode()]
+        """,
+        "-k",
+        worker_class,
+    )
+    (worker,) = server.worker_pids()
+    with server.connect() as client:
+        client.sendall(b"GET /fork HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert answer.endswith(str(worker).encode())
+        assert answer.count(b"HTTP/1.1") == 1
+    server.log.wait("warning: a process that the application has forked came back from its request")
+    assert {server.get()[2] for _ in range(50)} == {str(worker).encode()}
+    assert server.stop() == 0
+
+
 # ---- a worker's life
 
 ENDING = """
@@ -491,17 +576,19 @@ def test_threads_of_the_application_run_while_its_worker_is_idle(serve):
     assert server.stop() == 0
 
 
-def test_what_the_application_prints_comes_out(serve):
-    server = serve("""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_the_application_prints_comes_out(serve, unbuffered):
+    source = """
         import sys
 
         def app(environ, start_response):
-            print("to stdout", flush=True)
+            print("to stdout")
             print("to stderr", file=sys.stderr)
             print("to wsgi.errors", file=environ["wsgi.errors"])
             start_response("200 OK", [("Content-Type", "text/plain")])
             return [b"served"]
-    """)
+    """
+    server = serve(source, env={"PYTHONUNBUFFERED": unbuffered})
     server.get()
     server.out.wait(r"^to stdout$")
     server.log.wait(r"to stderr")

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +12,9 @@ use crate::Handle;
 use crate::body::Body;
 use crate::reactor::Reactor;
 use crate::trust::Seen;
+
+/// How often to look whether the process has been forked.
+const FORK: Duration = Duration::from_micros(100);
 
 /// Which exchange of which connection. Stays unique when the connection's
 /// place is taken by another one; then it names nothing any more.
@@ -105,6 +108,8 @@ struct Turns {
     reactor: Mutex<Reactor>,
     /// Threads that wait for the lock.
     queue: AtomicUsize,
+    /// A thread is about to fork the process.
+    forking: AtomicBool,
     apart: bool,
     handle: Handle,
 }
@@ -125,8 +130,8 @@ impl Shared {
 
     fn with(reactor: Reactor, apart: bool) -> Self {
         let handle = reactor.handle();
-        let (reactor, queue) = (Mutex::new(reactor), AtomicUsize::new(0));
-        Self(Arc::new(Turns { reactor, queue, apart, handle }))
+        let (queue, forking) = Default::default();
+        Self(Arc::new(Turns { reactor: Mutex::new(reactor), queue, forking, apart, handle }))
     }
 
     /// The reactor, for one step. Waits no longer than a wake-up for a thread
@@ -157,7 +162,7 @@ impl Shared {
     /// # Errors
     /// Those of epoll_wait(2).
     pub fn wait(&self, limit: Option<Duration>) -> io::Result<()> {
-        let mut reactor = self.lock();
+        let mut reactor = self.lock_to_turn();
         if !self.0.apart {
             return reactor.wait(if self.is_wanted() { Some(Duration::ZERO) } else { limit });
         }
@@ -170,16 +175,45 @@ impl Shared {
     /// Works through what [`Shared::wait`] found. Complete requests stay, for
     /// [`Reactor::pull`]; whoever wants the reactor gets it in between.
     pub fn stir(&self) {
-        let mut reactor = self.lock();
+        let mut reactor = self.lock_to_turn();
         reactor.expire();
         while reactor.step() {
             if self.is_wanted() {
                 drop(reactor);
                 thread::yield_now();
-                reactor = self.lock();
+                reactor = self.lock_to_turn();
             }
         }
         reactor.settled();
+    }
+
+    /// The thread that calls is about to fork the process: until it says
+    /// [`Shared::forked`], no other has the reactor for long.
+    pub fn fork(&self) {
+        self.0.forking.store(true, Ordering::SeqCst);
+        self.0.queue.fetch_add(1, Ordering::SeqCst);
+        drop(self.lock());
+    }
+
+    /// In the process that has forked.
+    pub fn forked(&self) {
+        self.0.queue.fetch_sub(1, Ordering::SeqCst);
+        self.0.forking.store(false, Ordering::SeqCst);
+    }
+
+    /// In the process that was forked, to which nothing of this belongs: lets go of its
+    /// copies of the sockets. False if another thread had the reactor.
+    pub fn part(&self) -> bool {
+        self.try_lock().map(|mut reactor| reactor.forsake()).is_some()
+    }
+
+    /// As [`Shared::lock`]; who turns the reactor is in no hurry.
+    #[expect(clippy::disallowed_methods, reason = "to fork the process takes a moment, no more")]
+    fn lock_to_turn(&self) -> MutexGuard<'_, Reactor> {
+        while self.0.forking.load(Ordering::SeqCst) {
+            thread::sleep(FORK);
+        }
+        self.lock()
     }
 
     /// Ends the sleep of whoever sleeps with the reactor, or the next such sleep.

@@ -21,7 +21,7 @@ use libc::c_int;
 
 /// How long to wait for the stacks. A thread that the kernel does not let go
 /// (a disk that hangs) writes none.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often to look for them.
 const TICK: Duration = Duration::from_millis(1);
 

@@ -29,7 +29,8 @@ pub fn forked_child(_: Python<'_>) {
 }
 
 /// From now on the application cannot take the server's signals for itself; it
-/// is told so in the log. What crashes here, or in a fork, leaves its stacks.
+/// is told so in the log. What crashes here, or in a fork, leaves its stacks, and
+/// what is printed is seen at once.
 ///
 /// # Errors
 /// When the interpreter lacks one of its own modules.
@@ -42,6 +43,7 @@ pub fn guard(py: Python<'_>) -> Result<(), Refusal> {
     let module = built_in(py, "_process")?;
     warn.and_then(|warn| module.getattr("guard_signals")?.call1((warn,)))
         .and_then(|_| module.getattr("enable_faulthandler")?.call0())
+        .and_then(|_| module.getattr("show_prints")?.call0())
         .map(drop)
         .map_err(|error| broken(&error))
 }

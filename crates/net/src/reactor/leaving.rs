@@ -17,13 +17,14 @@ impl Reactor {
         self.core.counters.finished += u64::from(finished);
     }
 
-    /// To be called in a process that was forked from this one: the clients are none
-    /// of its business, and whatever it has for them goes nowhere. Nothing is taken
-    /// out of the poller, which both have.
-    pub fn forsake(&mut self) {
+    /// In a process that was forked from this one: the clients are none of its
+    /// business, and whatever it has for them goes nowhere. Nothing is taken out of the
+    /// poller, which both have.
+    pub(crate) fn forsake(&mut self) {
         self.conns.clear();
         self.running.clear();
         self.doors.clear();
+        self.core.hand_off = None;
     }
 
     /// Gives the place of a closed connection to others.

@@ -15,7 +15,6 @@ mod context;
 mod flights;
 mod lookout;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +26,7 @@ use serve_net::{Board, Exchange, Reactor, Shared};
 use self::context::Context;
 use self::flights::Flights;
 use self::lookout::Lookout;
+use super::fork;
 use super::orders::Orders;
 use super::{ANSWERS, PIECES, Worker};
 use crate::app::{Refusal, built_in};
@@ -102,15 +102,9 @@ fn gave_up(py: Python<'_>, error: &PyErr) -> String {
     )
 }
 
-/// The end of a process that the application has forked, where its greenlets wait for what
-/// will not come, or one of them raised an exit. Nothing is done in the worker's name.
-fn end_forked(py: Python<'_>, error: Option<PyErr>) -> ! {
-    if let Some(error) = error {
-        let account = trace(py, &error);
-        log::error!("a process that the application forked has ended by itself\n{account}");
-    }
-    // SAFETY: ends the process.
-    unsafe { libc::_exit(1) }
+/// Whether all greenlets wait for what cannot come.
+fn is_loop_exit(py: Python<'_>, error: &PyErr) -> bool {
+    error.get_type(py).name().is_ok_and(|name| name == "LoopExit")
 }
 
 /// Serves until told to stop.
@@ -140,7 +134,6 @@ pub(super) fn run(py: Python<'_>, mut reactor: Reactor, worker: Worker<'_>) -> R
         tired_after: options.tired_after,
         hub: OnceLock::new(),
         state: Mutex::new(State::default()),
-        forked: AtomicBool::new(false),
     };
     let looper = Py::new(py, looper).map_err(|error| error.to_string())?;
     let result = looper.get().attend(py, &looper, &orders);
@@ -183,8 +176,6 @@ struct Loop {
     tired_after: Option<u64>,
     hub: OnceLock<Hub>,
     state: Mutex<State>,
-    /// This is a process that the application has forked from the worker.
-    forked: AtomicBool,
 }
 
 /// `serve._gevent.Hub`, and of its methods the one that is called most.
@@ -197,7 +188,8 @@ struct Hub {
 impl Loop {
     /// In the hub: does what there is to do without waiting.
     fn turn(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_forked() {
+        // Such a process has copies of all greenlets, and they serve nobody.
+        if fork::is_forked() {
             return self.hub().object.call_method0(py, intern!(py, "close")).map(drop);
         }
         self.lookout.beat();
@@ -213,16 +205,6 @@ impl Loop {
     fn due(&self, py: Python<'_>) -> PyResult<()> {
         self.state().armed = None;
         self.turn(py)
-    }
-
-    /// In a process that the application has just forked: it has copies of all
-    /// greenlets, and they serve nobody.
-    fn part(&self) {
-        self.forked.store(true, Ordering::Relaxed);
-        // The lookout, which is not here, may have had the lock.
-        if let Some(mut reactor) = self.reactor.try_lock() {
-            reactor.forsake();
-        }
     }
 
     /// In a request's greenlet: runs that request to its end; then those that are
@@ -256,10 +238,6 @@ impl Loop {
 }
 
 impl Loop {
-    fn is_forked(&self) -> bool {
-        self.forked.load(Ordering::Relaxed)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -278,8 +256,9 @@ impl Loop {
         self.arm(py).map_err(said)?;
         loop {
             let waited = hub.call_method0(intern!(py, "wait"));
-            if self.is_forked() {
-                end_forked(py, waited.err());
+            if fork::is_forked() {
+                // Its greenlets have come back and wait, or one of them raised an exit.
+                fork::end(py, waited.err().filter(|error| !is_loop_exit(py, error)));
             }
             waited.map_err(said)?;
             if std::mem::take(&mut self.state().ordered) {
@@ -370,7 +349,7 @@ impl Loop {
             self.state().tired = true;
         }
         let ran = self.context.run(py, || self.bridge.run(py, kit, exchange));
-        while self.is_forked() {
+        while fork::is_forked() {
             // The request is the worker's, which it has not left.
             self.hub().object.call_method0(py, intern!(py, "wait"))?;
         }

@@ -1,5 +1,6 @@
 //! The drivers: who sleeps, on what, and where the application runs.
 
+mod fork;
 mod greenlets;
 mod host;
 mod orders;
@@ -114,6 +115,7 @@ impl<'a> Worker<'a> {
         let bridge =
             Bridge::new(py, self.app, reactor.clone(), self.options, host, farewell.clone());
         let bridge = bridge.map_err(|error| error.to_string())?;
+        fork::prepare(py, reactor).map_err(|error| format!("os.register_at_fork: {error}"))?;
         let wakeup = timeout::wakeup(py)?;
         watch(wakeup.as_fd())?;
         Ok((bridge, Orders::new(self.control, wakeup, self.options, farewell)))

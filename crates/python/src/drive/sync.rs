@@ -10,6 +10,7 @@ use std::thread;
 use pyo3::prelude::*;
 use serve_net::{Board, Exchange, Reactor, Shared};
 
+use super::fork;
 use super::orders::Orders;
 use super::relay::Relay;
 use super::running::Limit;
@@ -145,6 +146,7 @@ impl Driver<'_> {
 
     fn serve(&mut self, py: Python<'_>, exchange: &mut Exchange) {
         self.bridge.run(py, &mut self.kit, exchange);
+        fork::end_if_forked(py);
         self.watch.end();
         self.board.end();
     }

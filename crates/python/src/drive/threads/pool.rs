@@ -21,6 +21,7 @@ use serve_net::{Board, Exchange, Reactor};
 
 use super::Call;
 use super::seats::Seats;
+use crate::drive::fork;
 use crate::respond::{Bridge, Kit};
 
 /// While so many requests wait for a thread, the turner rests: to read more of them
@@ -296,6 +297,7 @@ impl Pool {
 
     fn serve(&self, py: Python<'_>, seat: usize, kit: &mut Kit, mut exchange: Exchange) {
         self.bridge.run(py, kit, &mut exchange);
+        fork::end_if_forked(py);
         let served = self.seats.end(py, seat);
         self.board.end();
         if self.tired_after == Some(served) {
