@@ -8,6 +8,7 @@ import contextlib
 import enum
 import http.client
 import os
+import pwd
 import re
 import signal
 import socket
@@ -24,6 +25,8 @@ from signal import SIGTERM
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Nobody but root may have a server become somebody else.
+ME = pwd.getpwuid(os.geteuid()).pw_name
 BINARY = os.environ.get("SERVE_BIN", str(ROOT / "target" / "debug" / "serve"))
 
 
@@ -130,7 +133,9 @@ class Server:
         self.arguments = arguments
         self.process = None
         self.log = None
-        self._env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        # Unbuffered, a print has several writes, and those of two workers mix.
+        python = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": ""}
+        self._env = {**os.environ, **python, **(env or {})}
 
     def write(self, name, source):
         """Writes a file into the working directory, whole at once."""

@@ -5,7 +5,7 @@ import os
 import re
 
 import pytest
-from harness import read_stat, run, wait_until
+from harness import ME, read_stat, run, wait_until
 
 APP = """
 import os
@@ -253,7 +253,7 @@ def test_a_switch_can_be_turned_off_by_a_stronger_source(place):
 def test_what_is_printed_means_the_same_as_a_file(place, form):
     (place / "serve.toml").write_text(
         "workers = 3\nbind = ['a:1', 'unix:s']\nmax_body_size = '10M'\ntimeout = 0.5\n"
-        "raw_env = ['A=1,2']\numask = '027'\nuser = 'root'\n"
+        f"raw_env = ['A=1,2']\numask = '027'\nuser = '{ME}'\n"
     )
     code, out, _ = run("--print-config", "main:app", cwd=place)
     assert code == 0

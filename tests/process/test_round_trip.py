@@ -9,7 +9,7 @@ import os
 import random
 
 import pytest
-from harness import ROOT, run
+from harness import ME, ROOT, run
 
 SCHEMA = json.loads((ROOT / "docs/reference/serve.schema.json").read_text())["properties"]
 
@@ -26,8 +26,8 @@ SPECIAL = {
     "secure_scheme_headers": [{}, {"X-Proto": 'a"b\\', "X-\u00e9": "#"}, ["X-A=b", "X-C=d=e"]],
     "chdir": ["."],
     "python": [None],
-    "user": ["root", 0],
-    "group": [0],
+    "user": [ME, os.geteuid()],
+    "group": [os.getegid()],
     "syslog_addr": ["udp://localhost:514", "unix:///dev/log"],
     "statsd_host": ["localhost:8125", "unix:///run/statsd"],
     "access_log_format": ['%(h)s "%(r)s" \\ \u00e9 %({x-a}i)s %%', "json"],
@@ -109,7 +109,7 @@ def some_settings(chance):
         for name, rule in chosen.items()
     }
     if told.get("initgroups"):
-        told["user"] = "root"
+        told["user"] = ME
     if told.keys() & {"certfile", "keyfile", "ca_certs", "cert_reqs"}:
         told |= {"certfile": text(chance), "ca_certs": text(chance)}
         told["cert_reqs"] = chance.choice([1, 2])
