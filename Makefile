@@ -6,6 +6,8 @@ PYTHON ?= python3
 CARGO ?= cargo
 # How many Python tests run side by side: most of the time, most of them wait.
 JOBS ?= $(shell expr 2 '*' $$(nproc))
+# Who has none left takes others' over: some take long.
+SIDE_BY_SIDE := -n $(JOBS) --dist worksteal
 # Which Pythons `make test-pythons` installs the wheel in.
 PYTHONS ?= $(wildcard /usr/bin/python3 $(HOME)/.pyenv/versions/3.1[0-9].*/bin/python)
 # What it installs: this folder, or a wheel or sdist that `make wheel` has built.
@@ -93,7 +95,7 @@ test-rust: check-python ## the Rust tests
 
 test-python: debug $(VENV)/has-tests ## the Python tests, against a debug build
 	VIRTUAL_ENV=$(VENV) SERVE_BIN=$(TARGET)/debug/serve \
-		$(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
+		$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 # A virtual environment each; an unoptimised build, which finds more.
 test-pythons: $(addprefix test-python-,$(subst /,-,$(PYTHONS))) ## pip install, and the Python tests, on each of PYTHONS
@@ -104,7 +106,7 @@ test-python-%:
 	CARGO_TARGET_DIR=$(TARGET) $$venv/bin/python -m pip install --quiet --disable-pip-version-check \
 		--config-settings=build-args='--profile dev' $(PACKAGE) -r tests/requirements.txt; \
 	VIRTUAL_ENV=$$venv SERVE_BIN=$$venv/bin/serve \
-		$$venv/bin/python -m pytest -n $(JOBS) tests/wheel tests/wsgi tests/process tests/examples $(ARGS)
+		$$venv/bin/python -m pytest $(SIDE_BY_SIDE) tests/wheel tests/wsgi tests/process tests/examples $(ARGS)
 
 wheel: check-python $(VENV_MADE) ## build the wheel, and the sdist: target/wheels
 	$(PIP_INSTALL) maturin

@@ -27,6 +27,10 @@ const GOODBYE: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 /// of the time, if that is less.
 const NOTICE: Duration = Duration::from_secs(3);
 
+/// How long a worker that ends at once waits for a frame that is being written.
+const WRITING: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(1);
+
 /// How long before the end of this time clients are told.
 fn notice(graceful: Duration) -> Duration {
     (graceful / 3).min(NOTICE)
@@ -65,6 +69,21 @@ impl Farewell {
     pub(crate) fn say(&self) {
         log::debug!("WebSockets are told that the worker ends");
         self.each(|taken| taken.words().part());
+    }
+
+    /// The worker ends at once.
+    pub(crate) fn say_and_leave(&self) {
+        self.say();
+        let until = Instant::now() + WRITING;
+        while self.is_owed() && Instant::now() < until {
+            thread::sleep(TICK);
+        }
+    }
+
+    /// Whether somebody is to be told after what is being written.
+    fn is_owed(&self) -> bool {
+        let connections = self.open().connections.clone();
+        connections.iter().filter_map(Weak::upgrade).any(|taken| taken.words().is_owed())
     }
 
     fn meet(self: &Arc<Self>, taken: &Arc<Taken>) {
@@ -143,6 +162,10 @@ impl Words {
             self.goodbye = Goodbye::Owed;
             self.settle();
         }
+    }
+
+    fn is_owed(&self) -> bool {
+        self.goodbye == Goodbye::Owed && (self.writers > 0 || self.frames.place() == Place::Inside)
     }
 
     fn settle(&mut self) {
@@ -282,6 +305,27 @@ mod tests {
         assert!(told(&client).is_empty(), "somebody was about to write");
         voice.end(b"");
         assert_eq!(told(&client), GOODBYE);
+    }
+
+    #[test]
+    fn who_ends_at_once_waits_for_a_frame_but_not_for_ever() {
+        let farewell = Arc::default();
+        let (client, _server, voice) = connect(&farewell, "websocket");
+        write(&voice, HANDSHAKE);
+        assert!(voice.begin());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(WRITING / 5);
+                voice.end(&[0x81, 0x01, b'a']);
+            });
+            farewell.say_and_leave();
+            assert_eq!(told(&client), GOODBYE);
+        });
+        let (client, _server, voice) = connect(&farewell, "websocket");
+        write(&voice, HANDSHAKE);
+        assert!(voice.begin());
+        farewell.say_and_leave();
+        assert!(told(&client).is_empty());
     }
 
     #[test]

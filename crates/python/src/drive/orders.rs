@@ -75,7 +75,7 @@ impl<'a> Orders<'a> {
                 Order::Retire => self.drain(reactor, Heirs::Some),
                 Order::Stop => self.drain(reactor, Heirs::None),
                 Order::Quit => {
-                    self.farewell.say();
+                    self.farewell.say_and_leave();
                     self.quit.store(true, Ordering::SeqCst);
                 }
             }
