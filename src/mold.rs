@@ -141,7 +141,10 @@ pub(crate) fn evaluate<'py>(
     invocation: &Invocation,
 ) -> Result<Read<'py>, Refusal> {
     serve_python::guard(py)?;
-    configuration::read(py, invocation)
+    let pid = std::process::id();
+    let read = configuration::read(py, invocation);
+    serve_python::end_unless(py, pid);
+    read
 }
 
 /// What a configuration says, and what of it is Python's.

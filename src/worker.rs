@@ -12,7 +12,7 @@ use pyo3::Python;
 use serve_config::{Settings, Workers};
 use serve_http::Limits;
 use serve_net::{Board, Company, Listener, Reactor};
-use serve_python::{App, Control, Driver, Moment, Options, Order, Origin, Worker};
+use serve_python::{App, Control, Driver, Moment, Options, Order, Origin, Sockets, Worker};
 use serve_supervisor::{Command, Reason, Slot, WorkerLink, monotonic_ms};
 
 use crate::mold::Cast;
@@ -32,18 +32,18 @@ const SOFTWARE: &str = concat!("serve/", env!("CARGO_PKG_VERSION"));
 pub(crate) fn run(py: Python<'_>, mut link: WorkerLink, cast: Cast) -> i32 {
     logger::become_role("worker");
     logger::forked();
-    if let Err(refusal) = prepare(py, cast.driver) {
+    let sockets = Sockets::new(link.take_listeners());
+    if let Err(refusal) = prepare(py, cast.driver, &sockets) {
         return refuse(&refusal);
     }
     let hooks = cast.hooks.clone();
     mold::tell(py, hooks.as_deref(), Moment::Forked);
-    let code = work(py, &mut link, cast);
+    let code = work(py, &mut link, cast, &sockets);
     mold::tell(py, hooks.as_deref(), Moment::Leaving);
     code
 }
 
-fn work(py: Python<'_>, link: &mut WorkerLink, mut cast: Cast) -> i32 {
-    let listeners = link.take_listeners();
+fn work(py: Python<'_>, link: &mut WorkerLink, mut cast: Cast, sockets: &Sockets) -> i32 {
     let settings = &cast.settings;
     let app = match cast.app.take().map_or_else(|| load(py, settings), Ok) {
         Ok(app) => app,
@@ -55,7 +55,7 @@ fn work(py: Python<'_>, link: &mut WorkerLink, mut cast: Cast) -> i32 {
     {
         log::error!("{reason}");
     }
-    match serve(py, link, &cast, listeners, app) {
+    match serve(py, link, &cast, sockets.take(), app) {
         Ok(()) => 0,
         Err(reason) => {
             log::error!("worker={} cannot go on: {reason}", link.id());
@@ -64,11 +64,11 @@ fn work(py: Python<'_>, link: &mut WorkerLink, mut cast: Cast) -> i32 {
     }
 }
 
-fn prepare(py: Python<'_>, driver: Driver) -> Result<(), serve_python::Refusal> {
+fn prepare(py: Python<'_>, driver: Driver, sockets: &Sockets) -> Result<(), serve_python::Refusal> {
     if driver == Driver::Greenlets {
         serve_python::forked(py)?;
     }
-    serve_python::prepare_worker(py)
+    serve_python::prepare_worker(py, sockets.clone())
 }
 
 /// Loads the application that the settings name.
@@ -78,7 +78,10 @@ pub(crate) fn load(py: Python<'_>, settings: &Settings) -> Result<App, serve_pyt
         message: format!("cannot find the working directory: {error}"),
         traceback: None,
     })?;
-    serve_python::load(py, settings.wsgi_app.as_deref().unwrap_or_default(), &directory)
+    let (spec, pid) = (settings.wsgi_app.as_deref().unwrap_or_default(), process::id());
+    let loaded = serve_python::load(py, spec, &directory);
+    serve_python::end_unless(py, pid);
+    loaded
 }
 
 /// One message: the sentence, and Python's account below it.

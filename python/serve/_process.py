@@ -63,12 +63,14 @@ def show_prints():
         stdout.reconfigure(line_buffering=True)
 
 
-def free_children():
+def free_children(part):
     """A process that the application forks is not a worker: the server's signals do to it what
-    they do to any other, and do not reach the server in its worker's name.
+    they do to any other, and do not reach the server in its worker's name. `part` is called in it,
+    too.
     """
 
     def after_fork():
+        part()
         _signal.signal = set_handler
         for number in RESERVED:
             set_handler(number, _signal.SIG_DFL)

@@ -10,7 +10,7 @@ import sys
 from itertools import combinations
 
 import pytest
-from harness import descriptors, embedded, read_proc, wait_until
+from harness import PATIENCE, descriptors, embedded, read_proc, wait_until
 from servers import WHO
 
 PRELOAD = pytest.mark.parametrize("options", [[], ["--preload"]], ids=["", "preload"])
@@ -493,6 +493,36 @@ def test_what_the_application_forks_has_none_of_the_servers_sockets(serve, worke
 
 
 @CLASSES
+def test_what_an_import_forks_has_none_of_the_servers_sockets(serve, worker_class):
+    """As a Manager of multiprocessing that is made there."""
+    server = serve(SOCKETS + "\n    fork()\n", "-k", worker_class)
+    assert server.out.wait("^forked (.*)")[1] == "[]"
+    server.write("end", "")
+    assert server.get()[0] == 200
+    assert server.stop() == 0
+
+
+@CLASSES
+@PRELOAD
+def test_what_an_import_forks_does_not_come_back_to_serve(serve, worker_class, options):
+    server = serve(WHO + "\n    os.fork()\n", "-k", worker_class, *options)
+    (worker,) = server.worker_pids()
+    server.log.wait("warning: a process that was forked here came back")
+    assert {server.get()[2].split()[0] for _ in range(50)} == {str(worker).encode()}
+    assert server.stop() == 0
+
+
+def test_what_a_config_file_forks_does_not_come_back_to_serve(serve):
+    server = serve(WHO, start=False)
+    server.write("serve.conf.py", "import os\nos.fork()\n")
+    server.start()
+    server.log.wait("warning: a process that was forked here came back")
+    assert len(server.mold_pids()) == 1
+    assert server.get()[0] == 200
+    assert server.stop() == 0
+
+
+@CLASSES
 def test_what_the_application_forks_does_not_come_back_to_serve(serve, worker_class):
     server = serve(
         """
@@ -513,7 +543,7 @@ def test_what_the_application_forks_does_not_come_back_to_serve(serve, worker_cl
         answer = b"".join(iter(lambda: client.recv(65536), b""))
         assert answer.endswith(str(worker).encode())
         assert answer.count(b"HTTP/1.1") == 1
-    server.log.wait("warning: a process that the application has forked came back from its request")
+    server.log.wait("warning: a process that was forked here came back")
     assert {server.get()[2] for _ in range(50)} == {str(worker).encode()}
     assert server.stop() == 0
 
@@ -554,6 +584,43 @@ def test_a_worker_ends_as_a_python_program_does(serve, number):
     assert (server.cwd / "goodbye").read_text() == "goodbye\n"
     assert (server.cwd / "joined").read_text() == "joined\n"
     assert server.out.lines == ["not flushed", "nor ended with a newline"]
+
+
+@pytest.mark.parametrize("worker_class", ["threads", "async"])
+def test_nobody_waits_for_the_exit_handlers_of_a_worker(serve, worker_class):
+    server = serve(
+        """
+        import atexit, os, time
+
+        def leave():
+            print("leaving", flush=True)
+            while not os.path.exists("gate"):
+                time.sleep(0.01)
+
+        atexit.register(leave)
+
+        def app(environ, start_response):
+            start_response("200 OK", [("Content-Length", "3")])
+            yield b"ok"
+            print("begun", flush=True)
+            time.sleep(30)
+            yield b"!"
+        """,
+        "-k",
+        worker_class,
+        "--threads",
+        "2",
+    )
+    with server.connect() as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.out.wait("begun")
+        server.signal(signal.SIGINT)
+        server.out.wait("leaving")
+        while client.recv(65536):
+            pass
+        server.write("gate", "")
+    assert server.process.wait(PATIENCE) == 0
+    assert server.log.count(" (warning|error): ") == 0
 
 
 def test_threads_of_the_application_run_while_its_worker_is_idle(serve):

@@ -201,12 +201,6 @@ impl Shared {
         self.0.forking.store(false, Ordering::SeqCst);
     }
 
-    /// In the process that was forked, to which nothing of this belongs: lets go of its
-    /// copies of the sockets. False if another thread had the reactor.
-    pub fn part(&self) -> bool {
-        self.try_lock().map(|mut reactor| reactor.forsake()).is_some()
-    }
-
     /// As [`Shared::lock`]; who turns the reactor is in no hurry.
     #[expect(clippy::disallowed_methods, reason = "to fork the process takes a moment, no more")]
     fn lock_to_turn(&self) -> MutexGuard<'_, Reactor> {

@@ -16,6 +16,7 @@ mod environ;
 mod errors;
 mod farewell;
 mod file;
+mod fork;
 mod frames;
 mod hooks;
 mod input;
@@ -37,6 +38,7 @@ pub use app::{
 };
 pub use drive::{Control, Driver, Options, Order, Worker, forked, has_gevent, patch, run};
 pub use environ::Origin;
+pub use fork::{Sockets, end_unless};
 pub use hooks::{Hooks, Moment};
 pub use interpreter::{Home, Interpreter};
 pub use logging::{LogConfig, ask_to_reopen_logs, configure_logging, reopen_logs};

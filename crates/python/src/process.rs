@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 
 use crate::app::{Refusal, built_in};
+use crate::fork::{self, Sockets};
 use crate::module;
 
 /// To be called before a fork, attached (C API, `PyOS_BeforeFork`).
@@ -76,14 +77,15 @@ pub fn prepare_mold(py: Python<'_>) -> Result<(), Refusal> {
     made.map(drop).map_err(|error| broken(&error))
 }
 
-/// What a worker arranges before it loads the application: ordinary signals for
-/// what the application forks.
+/// What a worker arranges before it loads the application: what that forks has
+/// ordinary signals, and none of the sockets.
 ///
 /// # Errors
 /// When the interpreter lacks one of its own modules.
-pub fn prepare_worker(py: Python<'_>) -> Result<(), Refusal> {
+pub fn prepare_worker(py: Python<'_>, sockets: Sockets) -> Result<(), Refusal> {
     let module = built_in(py, "_process")?;
-    let freed = module.getattr("free_children").and_then(|function| function.call0());
+    let part = PyCFunction::new_closure(py, None, None, move |_, _| fork::part(&sockets));
+    let freed = part.and_then(|part| module.getattr("free_children")?.call1((part,)));
     freed.map(drop).map_err(|error| broken(&error))
 }
 

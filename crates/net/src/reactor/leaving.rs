@@ -17,10 +17,10 @@ impl Reactor {
         self.core.counters.finished += u64::from(finished);
     }
 
-    /// In a process that was forked from this one: the clients are none of its
-    /// business, and whatever it has for them goes nowhere. Nothing is taken out of the
-    /// poller, which both have.
-    pub(crate) fn forsake(&mut self) {
+    /// Lets go of all sockets, as they are: whatever there is for a client goes nowhere.
+    /// For a process that ends, and for one that was forked from this one; nothing is
+    /// taken out of the poller, which both have.
+    pub fn forsake(&mut self) {
         self.conns.clear();
         self.running.clear();
         self.doors.clear();

@@ -26,15 +26,14 @@ use serve_net::{Board, Exchange, Reactor, Shared};
 use self::context::Context;
 use self::flights::Flights;
 use self::lookout::Lookout;
-use super::fork;
 use super::orders::Orders;
 use super::{ANSWERS, PIECES, Worker};
 use crate::app::{Refusal, built_in};
 use crate::errors::trace;
-use crate::logging;
 use crate::owners::owners;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
+use crate::{fork, logging};
 
 /// Exit code: the configuration cannot be had.
 const CONFIGURATION: i32 = 2;
@@ -380,8 +379,12 @@ impl Loop {
 
     fn close(&self, py: Python<'_>) {
         self.state().closed = true;
+        let mut reactor = self.reactor.lock();
         // The access log has not heard of those that ended since the last turn.
-        self.reactor.lock().settle();
+        reactor.settle();
+        // Nobody waits for the exit handlers.
+        reactor.forsake();
+        drop(reactor);
         py.detach(|| self.lookout.dismiss());
         if let Some(hub) = self.hub.get()
             && let Err(error) = hub.object.call_method0(py, intern!(py, "close"))

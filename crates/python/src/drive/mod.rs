@@ -1,6 +1,5 @@
 //! The drivers: who sleeps, on what, and where the application runs.
 
-mod fork;
 mod greenlets;
 mod host;
 mod orders;
@@ -22,6 +21,7 @@ use self::orders::Orders;
 use crate::app::App;
 use crate::environ::Origin;
 use crate::farewell::Farewell;
+use crate::fork;
 use crate::hooks::Hooks;
 use crate::respond::Bridge;
 use crate::timeout;

@@ -10,16 +10,15 @@ use std::thread;
 use pyo3::prelude::*;
 use serve_net::{Board, Exchange, Reactor, Shared};
 
-use super::fork;
 use super::orders::Orders;
 use super::relay::Relay;
 use super::running::Limit;
 use super::watch::Watch;
 use super::{ANSWERS, Options, PIECES, Worker};
 use crate::alarm::Blocked;
-use crate::logging;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
+use crate::{fork, logging};
 
 /// Serves until told to stop.
 ///
@@ -127,8 +126,11 @@ impl Driver<'_> {
             }
             logging::reopen_if_asked(py);
             if orders.is_quit() || self.reactor.lock().is_drained() {
-                // An order to quit ends the loop in the middle of a turn.
-                self.reactor.lock().settle();
+                // An order to quit ends the loop in the middle of a turn. And nobody waits
+                // for the exit handlers.
+                let mut reactor = self.reactor.lock();
+                reactor.settle();
+                reactor.forsake();
                 return Ok(());
             }
         }

@@ -21,7 +21,7 @@ use serve_net::{Board, Exchange, Reactor};
 
 use super::Call;
 use super::seats::Seats;
-use crate::drive::fork;
+use crate::fork;
 use crate::respond::{Bridge, Kit};
 
 /// While so many requests wait for a thread, the turner rests: to read more of them

@@ -110,6 +110,8 @@ impl Turner<'_, '_> {
             limit = self.attend(&mut known);
             self.pool.seats.make_room();
             if self.orders.is_quit() || self.is_drained() {
+                // Nobody waits for the exit handlers, nor for who does not let go.
+                reactor.lock().forsake();
                 return Ok(());
             }
         }
