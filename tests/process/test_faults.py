@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE, Log, descriptors, is_in_state, read_stat, wait_until
+from harness import PATIENCE, Log, descriptors, is_in_state, read_all, read_stat, wait_until
 from servers import GATED, WHO
 
 ERROR = r" error: "
@@ -389,6 +389,30 @@ def test_a_body_that_cannot_be_spooled_is_answered_500(serve):
     assert server.get("/", "POST", b"x" * 1000)[::2] == (200, b"1000")
     assert server.stop() == 0
     assert server.log.count(ERROR) == 1
+
+
+def test_bodies_that_are_not_large_need_no_files(serve):
+    """However many there are."""
+    app = """
+        def app(environ, start_response):
+            body = environ["wsgi.input"].read()
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [str(len(body)).encode()]
+    """
+    server = serve(app, env={"TMPDIR": "/nowhere"})
+    # More than any body pool has.
+    each, count = 500_000, 300
+    head = f"POST / HTTP/1.0\r\nContent-Length: {each}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(count)]
+        for client in clients:
+            client.sendall(head + b"x" * (each - 1))
+        server.log.wait("warning: cannot keep request bodies in /nowhere.*stay in memory")
+        for client in clients:
+            client.sendall(b"x")
+            assert read_all(client).endswith(b"\r\n\r\n500000")
+    assert server.stop() == 0
+    assert server.log.count(" (warning|error): ") == 1
 
 
 # ---- process 1

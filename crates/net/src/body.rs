@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use memmap2::{Advice, MmapMut};
@@ -250,7 +250,7 @@ impl Spool {
     /// large body that does not tell it is in a file.
     ///
     /// # Errors
-    /// When the temporary directory is full or cannot be written.
+    /// When the temporary directory is full or cannot be written, and the body is large.
     pub(crate) fn push(
         &mut self,
         piece: &[u8],
@@ -261,14 +261,17 @@ impl Spool {
         if let (None, Place::Own(bytes, part)) = (&self.file, &mut self.memory.0)
             && !room.fits(part, bytes.len() + piece.len())
         {
+            let len = bytes.len();
             *part = None;
             match announced.and_then(|len| room.pool.take(len)) {
                 Some(mut map) => {
-                    let len = bytes.len();
                     map[..len].copy_from_slice(bytes);
                     self.memory = Bytes(Place::Pool { map, len, pool: room.pool.clone() });
                 }
-                None => self.spill()?,
+                None => match self.spill() {
+                    Err(error) if len + piece.len() <= room.each => stays_in_memory(&error),
+                    spilled => spilled?,
+                },
             }
         }
         if let Some((file, len)) = &mut self.file {
@@ -330,6 +333,19 @@ impl Spool {
             None => Ok(Body::Memory(std::mem::take(&mut self.memory))),
         }
     }
+}
+
+/// Without files, as in a container that may write none, a body that is not large is
+/// worth more than the limit of the pool.
+fn stays_in_memory(error: &io::Error) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        log::warn!(
+            "cannot keep request bodies in {}: {error}; those that are not large stay in memory, \
+             even if together they are more than the body pool",
+            std::env::temp_dir().display()
+        );
+    });
 }
 
 #[cfg(test)]
