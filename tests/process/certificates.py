@@ -62,6 +62,8 @@ class Authority:
         """A client that trusts this authority. It takes an end without close_notify for an error,
         and `client` is the certificate that it shows."""
         context = ssl.create_default_context(cafile=self.pem)
+        # Of Python 3.11's first versions, OpenSSL is told to take it for none.
+        context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
         context.set_alpn_protocols(["h2", "http/1.1"])
         if version is not None:
             context.minimum_version = context.maximum_version = version
