@@ -512,13 +512,41 @@ def test_what_an_import_forks_does_not_come_back_to_serve(serve, worker_class, o
     assert server.stop() == 0
 
 
-def test_what_a_config_file_forks_does_not_come_back_to_serve(serve):
+@pytest.mark.parametrize(
+    "config",
+    [
+        "os.fork()",
+        "def when_ready(server): os.fork()",
+        "def post_fork(server, worker): os.fork()",
+        "def post_worker_init(worker): os.fork()",
+    ],
+    ids=["", "when_ready", "post_fork", "post_worker_init"],
+)
+def test_what_a_config_file_forks_does_not_come_back_to_serve(serve, config):
     server = serve(WHO, start=False)
-    server.write("serve.conf.py", "import os\nos.fork()\n")
+    server.write("serve.conf.py", f"import os\n{config}\n")
     server.start()
     server.log.wait("warning: a process that was forked here came back")
     assert len(server.mold_pids()) == 1
     assert server.get()[0] == 200
+    assert server.stop() == 0
+
+
+@CLASSES
+def test_what_a_signal_handler_forks_does_not_come_back_to_serve(serve, worker_class):
+    source = (
+        WHO
+        + """
+    import signal
+
+    signal.signal(signal.SIGALRM, lambda *_: os.fork())
+    """
+    )
+    server = serve(source, "-k", worker_class)
+    (worker,) = server.worker_pids()
+    os.kill(worker, signal.SIGALRM)
+    server.log.wait("warning: a process that was forked here came back")
+    assert {server.get()[2] for _ in range(50)} == {str(worker).encode()}
     assert server.stop() == 0
 
 

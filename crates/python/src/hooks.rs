@@ -5,6 +5,7 @@
 //! workers have them by the fork.
 
 use std::collections::BTreeMap;
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +15,7 @@ use pyo3::types::{PyBytes, PyCFunction, PyDict};
 
 use crate::app::{App, Refusal, built_in, call};
 use crate::errors::trace;
-use crate::{logging, module};
+use crate::{fork, logging, module};
 
 /// What a hook may wait for.
 #[derive(Debug)]
@@ -133,9 +134,11 @@ impl Hooks {
     }
 
     fn call<'py>(&self, py: Python<'py>, method: &str, arguments: impl PyCallArgs<'py>) {
+        let pid = process::id();
         if let Err(error) = self.object.bind(py).call_method1(method, arguments) {
             log::error!("cannot call a hook\n{}", trace(py, &error));
         }
+        fork::end_unless(py, pid);
     }
 
     /// A request begins. Returns what [`Hooks::after`] is to be given.

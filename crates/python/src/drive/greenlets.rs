@@ -27,7 +27,7 @@ use self::context::Context;
 use self::flights::Flights;
 use self::lookout::Lookout;
 use super::orders::Orders;
-use super::{ANSWERS, PIECES, Worker};
+use super::{ANSWERS, PIECES, Worker, handle_signals};
 use crate::app::{Refusal, built_in};
 use crate::errors::trace;
 use crate::owners::owners;
@@ -280,9 +280,7 @@ impl Loop {
         if let Err(error) = self.reactor.wait(Some(Duration::ZERO)) {
             self.state().failure = Some(format!("epoll_wait: {error}"));
         }
-        if let Err(error) = py.check_signals() {
-            log::error!("a signal handler of the application raised: {error}");
-        }
+        handle_signals(py);
         self.begin_all(py);
         self.flights.end_gone(py);
         self.flights.end_late(py);

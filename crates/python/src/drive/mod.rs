@@ -122,6 +122,14 @@ impl<'a> Worker<'a> {
     }
 }
 
+/// The application's handlers of the signals that have come.
+fn handle_signals(py: Python<'_>) {
+    if let Err(error) = py.check_signals() {
+        log::error!("a signal handler of the application raised: {error}");
+    }
+    fork::end_if_forked(py);
+}
+
 /// Serves until told to stop.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use super::orders::Orders;
 use super::relay::Relay;
 use super::running::Limit;
 use super::watch::Watch;
-use super::{ANSWERS, Options, PIECES, Worker};
+use super::{ANSWERS, Options, PIECES, Worker, handle_signals};
 use crate::alarm::Blocked;
 use crate::respond::{Bridge, Kit};
 use crate::timeout;
@@ -121,9 +121,7 @@ impl Driver<'_> {
             // Python's signal handlers of the application run here, not whenever the
             // next request happens to come. Last before the sleep: the relay may have
             // heard of a signal while a request ran, and then nothing ends the sleep.
-            if let Err(error) = py.check_signals() {
-                log::error!("a signal handler of the application raised: {error}");
-            }
+            handle_signals(py);
             logging::reopen_if_asked(py);
             if orders.is_quit() || self.reactor.lock().is_drained() {
                 // An order to quit ends the loop in the middle of a turn. And nobody waits

@@ -25,7 +25,7 @@ use pyo3::types::{PyCFunction, PyModule};
 use serve_net::{Reactor, Shared};
 
 use super::running::Limit;
-use super::{ANSWERS, PIECES, Worker};
+use super::{ANSWERS, PIECES, Worker, handle_signals};
 use crate::alarm::Blocked;
 use crate::app::built_in;
 use crate::hooks::{Hooks, Moment};
@@ -131,9 +131,7 @@ impl Main {
             match py.detach(next) {
                 Ok(Call::Start(seat)) => self.start(py, seat),
                 Ok(Call::Signals) => {
-                    if let Err(error) = py.check_signals() {
-                        log::error!("a signal handler of the application raised: {error}");
-                    }
+                    handle_signals(py);
                     logging::reopen_if_asked(py);
                 }
                 Ok(Call::Beat) => self.pool.seats.beat(),
