@@ -10,7 +10,7 @@ import sys
 from itertools import combinations
 
 import pytest
-from harness import PATIENCE, descriptors, embedded, read_proc, wait_until
+from harness import PATIENCE, descriptors, embedded, read_all, read_proc, wait_until
 from servers import WHO
 
 PRELOAD = pytest.mark.parametrize("options", [[], ["--preload"]], ids=["", "preload"])
@@ -547,6 +547,41 @@ def test_what_a_signal_handler_forks_does_not_come_back_to_serve(serve, worker_c
     os.kill(worker, signal.SIGALRM)
     server.log.wait("warning: a process that was forked here came back")
     assert {server.get()[2] for _ in range(50)} == {str(worker).encode()}
+    assert server.stop() == 0
+
+
+@CLASSES
+def test_a_fork_that_waits_for_a_request_does_not_keep_that_waiting(serve, worker_class):
+    """By a hook, as the locks of a library have one."""
+    source = """
+        import os, threading
+
+        lock = threading.Lock()
+
+        def hold():
+            print("forking")
+            lock.acquire()
+
+        os.register_at_fork(before=hold, after_in_parent=lock.release, after_in_child=lock.release)
+
+        def fork():
+            if os.fork() == 0:
+                os._exit(0)
+            print("forked")
+
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            with lock:
+                threading.Thread(target=fork).start()
+                for _ in range(20):
+                    yield b"x" * 1_000_000
+    """
+    server = serve(source, "-k", worker_class)
+    with server.connect() as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        server.out.wait("^forking")
+        assert len(read_all(client)) > 20_000_000
+    server.out.wait("^forked")
     assert server.stop() == 0
 
 

@@ -13,8 +13,11 @@ use crate::body::Body;
 use crate::reactor::Reactor;
 use crate::trust::Seen;
 
-/// How often to look whether the process has been forked.
+/// How long to wait until it is looked again whether the process has been forked, and how
+/// often. Not for ever: what else is done before a fork may wait for a request, and that
+/// for the reactor.
 const FORK: Duration = Duration::from_micros(100);
+const LOOKS: u32 = 100;
 
 /// Which exchange of which connection. Stays unique when the connection's
 /// place is taken by another one; then it names nothing any more.
@@ -204,7 +207,10 @@ impl Shared {
     /// As [`Shared::lock`]; who turns the reactor is in no hurry.
     #[expect(clippy::disallowed_methods, reason = "to fork the process takes a moment, no more")]
     fn lock_to_turn(&self) -> MutexGuard<'_, Reactor> {
-        while self.0.forking.load(Ordering::SeqCst) {
+        for _ in 0..LOOKS {
+            if !self.0.forking.load(Ordering::SeqCst) {
+                break;
+            }
             thread::sleep(FORK);
         }
         self.lock()
