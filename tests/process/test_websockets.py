@@ -364,6 +364,47 @@ def test_a_goodbye_waits_for_the_end_of_a_frame(serve):
     assert server.wait() == 0
 
 
+def test_a_request_that_ends_while_its_worker_waits_for_a_frame_is_in_the_access_log(serve):
+    source = """
+        import socket, threading
+
+        HANDSHAKE = b"HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n"
+        HEAD = (
+            "GET /talk HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", "",
+        )
+
+        def app(environ, start_response):
+            path = environ["PATH_INFO"]
+            if path == "/ends":
+                with socket.create_connection(("127.0.0.1", environ["SERVER_PORT"])) as client:
+                    client.sendall("\\r\\n".join(HEAD).encode())
+                    assert client.recv(len(HANDSHAKE), socket.MSG_WAITALL) == HANDSHAKE
+                    print("begun")
+                    client.recv(1)  # The goodbye.
+            if path in ("/", "/ends"):
+                start_response("200 OK", [("Content-Length", "0")])
+                return []
+            if path in ("/frame", "/talk"):
+                begun = HANDSHAKE + (b"\\x81" if path == "/frame" else b"")
+                environ["werkzeug.socket"].sendall(begun)
+            threading.Event().wait()
+    """
+    server = serve(source, "-k", "threads", "--threads", "3", "--access-logfile", "access.log")
+    with server.connect() as next_one, server.connect() as client:
+        next_one.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert next_one.recv(12) == b"HTTP/1.1 200"
+        with shake_hands(server, "/frame"):
+            client.sendall(b"GET /ends HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            server.out.wait("^begun")
+            # Its thread goes on with that.
+            next_one.sendall(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+            end(server, "quit")
+            assert read_all(client).startswith(b"HTTP/1.1 200 OK")
+            assert server.wait() == 0
+    assert "GET /ends" in (server.cwd / "access.log").read_text()
+
+
 LISTENING = """
     def app(environ, start_response):
         connection = environ["werkzeug.socket"]

@@ -110,8 +110,11 @@ impl Turner<'_, '_> {
             limit = self.attend(&mut known);
             self.pool.seats.make_room();
             if self.orders.is_quit() || self.is_drained() {
-                // Nobody waits for the exit handlers, nor for who does not let go.
-                reactor.lock().forsake();
+                // The access log has not heard of those that have just ended. And nobody
+                // waits for the exit handlers, nor for who does not let go.
+                let mut reactor = reactor.lock();
+                reactor.settle();
+                reactor.forsake();
                 return Ok(());
             }
         }
