@@ -55,8 +55,8 @@ def guard_signals(warn):
 
 
 def show_prints():
-    """What the application prints is seen line by line, in a file or a pipe, too, and lines of
-    several workers stay whole.
+    """What the application prints is seen line by line, in a file or a pipe, too, and what several
+    workers print stays apart, as far as each print is one line.
     """
     stdout = sys.stdout
     if isinstance(stdout, io.TextIOWrapper) and not stdout.write_through:
