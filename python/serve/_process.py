@@ -63,14 +63,15 @@ def show_prints():
         stdout.reconfigure(line_buffering=True)
 
 
-def free_children(part):
-    """A process that the application forks is not a worker: the server's signals do to it what
-    they do to any other, and do not reach the server in its worker's name. `part` is called in it,
-    too.
+def free_children(is_ours):
+    """A process that the application forks is not the server's: the server's signals do to it what
+    they do to any other, and do not reach the server in its parent's name. `is_ours` tells whether
+    a fork is one of a worker.
     """
 
     def after_fork():
-        part()
+        if is_ours():
+            return
         _signal.signal = set_handler
         for number in RESERVED:
             set_handler(number, _signal.SIG_DFL)

@@ -433,6 +433,36 @@ def test_a_forked_child_does_not_take_signals_in_its_workers_name(serve, name):
     assert server.worker_pids() == [worker]
 
 
+def test_what_an_import_forks_ends_with_its_mold(serve):
+    """A daemon of multiprocessing is terminated, and waited for, when its parent ends."""
+    server = serve(
+        """
+        import multiprocessing, os, signal
+
+        def work():
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            print("begun", os.getpid(), flush=True)
+            while True:
+                signal.pause()
+
+        multiprocessing.get_context("fork").Process(target=work, daemon=True).start()
+
+        def app(environ, start_response):
+            start_response("200 OK", [("Content-Length", "2")])
+            return [b"ok"]
+        """,
+        "--preload",
+    )
+    first = int(server.out.wait("^begun (.*)")[1])
+    server.signal(signal.SIGHUP)
+    second = int(server.out.wait("^begun (.*)", count=2)[1])
+    wait_until(lambda: not os.path.exists(f"/proc/{first}"), "the old mold's child has ended")
+    assert server.get()[2] == b"ok"
+    assert server.stop() == 0
+    assert not os.path.exists(f"/proc/{second}")
+    assert server.log.count(r" (warning|error): ") == 0
+
+
 SOCKETS = """
     import os, re, socket, stat, threading
 

@@ -5,14 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyCFunction;
+use pyo3::types::{PyCFunction, PyDict};
 
 use crate::app::{Refusal, built_in};
 use crate::fork::{self, Sockets};
 use crate::module;
 
+/// Whether a fork is under way that makes a worker; any other is the application's.
+static FORKING: AtomicBool = AtomicBool::new(false);
+
 /// To be called before a fork, attached (C API, `PyOS_BeforeFork`).
 pub fn before_fork(_: Python<'_>) {
+    FORKING.store(true, Ordering::Relaxed);
     // SAFETY: attached, as the token shows; paired with one of the two below.
     unsafe { ffi::PyOS_BeforeFork() }
 }
@@ -21,17 +25,19 @@ pub fn before_fork(_: Python<'_>) {
 pub fn forked_parent(_: Python<'_>) {
     // SAFETY: as above.
     unsafe { ffi::PyOS_AfterFork_Parent() }
+    FORKING.store(false, Ordering::Relaxed);
 }
 
 /// To be called after it in the new process.
 pub fn forked_child(_: Python<'_>) {
     // SAFETY: as above; the forking thread is the only one here.
     unsafe { ffi::PyOS_AfterFork_Child() }
+    FORKING.store(false, Ordering::Relaxed);
 }
 
 /// From now on the application cannot take the server's signals for itself; it
-/// is told so in the log. What crashes here, or in a fork, leaves its stacks, and
-/// what is printed is seen at once.
+/// is told so in the log; what it forks has ordinary ones. What crashes here, or in
+/// a fork, leaves its stacks, and what is printed is seen at once.
 ///
 /// # Errors
 /// When the interpreter lacks one of its own modules.
@@ -41,8 +47,10 @@ pub fn guard(py: Python<'_>) -> Result<(), Refusal> {
         log::warn!("{text}");
         Ok(())
     });
+    let is_ours = PyCFunction::new_closure(py, None, None, |_, _| FORKING.load(Ordering::Relaxed));
     let module = built_in(py, "_process")?;
     warn.and_then(|warn| module.getattr("guard_signals")?.call1((warn,)))
+        .and_then(|_| module.getattr("free_children")?.call1((is_ours?,)))
         .and_then(|_| module.getattr("enable_faulthandler")?.call0())
         .and_then(|_| module.getattr("show_prints")?.call0())
         .map(drop)
@@ -77,16 +85,18 @@ pub fn prepare_mold(py: Python<'_>) -> Result<(), Refusal> {
     made.map(drop).map_err(|error| broken(&error))
 }
 
-/// What a worker arranges before it loads the application: what that forks has
-/// ordinary signals, and none of the sockets.
+/// What a worker arranges before it loads the application: what that forks has none
+/// of the sockets.
 ///
 /// # Errors
 /// When the interpreter lacks one of its own modules.
 pub fn prepare_worker(py: Python<'_>, sockets: Sockets) -> Result<(), Refusal> {
-    let module = built_in(py, "_process")?;
     let part = PyCFunction::new_closure(py, None, None, move |_, _| fork::part(&sockets));
-    let freed = part.and_then(|part| module.getattr("free_children")?.call1((part,)));
-    freed.map(drop).map_err(|error| broken(&error))
+    let hooks = PyDict::new(py);
+    part.and_then(|part| hooks.set_item("after_in_child", part))
+        .and_then(|()| py.import("os")?.call_method("register_at_fork", (), Some(&hooks)))
+        .map(drop)
+        .map_err(|error| broken(&error))
 }
 
 /// Whether threads of Python's are in the application and will not come back.
