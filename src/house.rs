@@ -299,6 +299,7 @@ impl Site for House<'_> {
             memory_limit: serve_config::memory_limit(Path::new("/")),
             drain_delay: settings.drain_delay,
             max_surge: settings.max_surge,
+            keep_mold: settings.preload_app,
             blob: settings.to_json().into_bytes(),
             listeners,
             ..Plan::default()

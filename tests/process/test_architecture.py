@@ -641,6 +641,43 @@ def test_what_the_application_forks_does_not_come_back_to_serve(serve, worker_cl
     assert server.stop() == 0
 
 
+MANAGED = """
+    import multiprocessing, os, time
+
+    manager = multiprocessing.Manager()
+    shared = manager.dict(count=0)
+
+    def app(environ, start_response):
+        while not os.path.exists("gate"):
+            shared["count"] += 1
+            print("counted", flush=True)
+            time.sleep(0.01)
+        start_response("200 OK", [])
+        return [b"counted"]
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("worker_class", ["sync", "threads"])
+def test_what_is_preloaded_is_there_for_the_last_request(serve, worker_class, number):
+    """A Manager is a process that the mold has started, and that ends with it."""
+    server = serve(MANAGED, "--preload", "-k", worker_class)
+    with server.connect() as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        server.out.wait("counted")
+        server.signal(number)
+        server.log.wait("gen=2 serves" if number == signal.SIGHUP else ": stopping")
+        server.out.wait("counted", count=100, since=len(server.out.lines))
+        server.write("gate", "")
+        assert read_all(client).endswith(b"\r\n\r\ncounted")
+    if number == signal.SIGHUP:
+        wait_until(lambda: len(server.mold_pids()) == 1, "the old mold to leave")
+        assert server.get()[0] == 200
+        server.signal(signal.SIGTERM)
+    assert server.process.wait(PATIENCE) == 0
+    assert server.log.count(r" (warning|error): ") == 0
+
+
 # ---- a worker's life
 
 ENDING = """

@@ -352,6 +352,7 @@ impl<'a> Master<'a> {
                     log::error!("cannot send {signal} to pid={pid}: {}", errno.desc());
                 }
             }
+            Action::Unlisten { generation } => drop(self.listeners.remove(&generation)),
             Action::CloseMold { generation } => self.close_link(generation),
             Action::ReopenLogs => self.site.reopen_logs(),
             Action::ReopenMold { generation } => self.tell(generation, &ToMold::Reopen),

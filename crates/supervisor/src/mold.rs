@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) drain: Ms,
     /// How many workers more than the target may exist during a reload, `>= 1`.
     pub(crate) surge: u16,
+    /// The mold leaves after its workers.
+    pub(crate) keep_mold: bool,
     /// The mold wants to know what happens, to the end.
     pub(crate) news: bool,
 }
@@ -72,6 +74,8 @@ pub(crate) struct Generation {
     pub(crate) mold: Mold,
     /// Meaningful from `Booting` on; before that only `boot` is.
     pub(crate) settings: Settings,
+    /// Its mold is to leave once its workers are gone.
+    pub(crate) waits: bool,
     /// Why the master killed its mold, for the line that reports the death.
     pub(crate) killed: Option<&'static str>,
     /// How many workers it should have now: the plan's number, moved by TTIN, TTOU and WINCH.
@@ -92,6 +96,7 @@ impl Generation {
             killed: None,
             settings: Settings { boot, surge: 1, ..Settings::default() },
             target: 0,
+            waits: false,
             deadline: Some(now + boot),
             settled: 0,
             retry: Backoff::default(),

@@ -55,6 +55,9 @@ pub struct Plan {
     pub drain_delay: Duration,
     /// How many workers more than `workers` may exist during a reload; 0 is taken as 1.
     pub max_surge: u16,
+    /// Whether the workers may need what their mold has started, as long as they live: it leaves
+    /// after them.
+    pub keep_mold: bool,
     /// The configuration for the mold: any bytes.
     pub blob: Vec<u8>,
     /// The sockets for the mold, in this order; at most 250. Closed here once they are sent.
@@ -75,6 +78,7 @@ impl Default for Plan {
             memory_limit: None,
             drain_delay: Duration::ZERO,
             max_surge: 1,
+            keep_mold: false,
             blob: Vec::new(),
             listeners: Vec::new(),
         }
@@ -99,6 +103,7 @@ impl Plan {
             memory: self.memory_limit,
             drain: ms(self.drain_delay),
             surge: self.max_surge.max(1),
+            keep_mold: self.keep_mold,
             news: false,
         })
     }

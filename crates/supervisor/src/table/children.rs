@@ -66,6 +66,7 @@ impl Table {
         };
         let (phase, settled) = (generation.phase, generation.settled);
         generation.mold = Mold::Gone;
+        generation.waits = false;
         generation.deadline = generation.deadline.filter(|_| phase < Phase::Rolling);
         self.push(Action::CloseMold { generation: id });
         match phase {

@@ -84,6 +84,11 @@ impl Table {
         if let Course::Stop { quick, .. } = &mut self.course {
             quick.get_or_insert(now);
         }
+        // What the workers may need does not matter any more.
+        let waiting = self.generations.iter().filter(|generation| generation.waits);
+        for id in waiting.map(|generation| generation.id).collect::<Vec<_>>() {
+            self.dismiss(now, id);
+        }
         for generation in &mut self.generations {
             generation.hurry(deadline);
         }

@@ -342,6 +342,7 @@ impl World {
                 assert!(left.all(|(who, _)| *who == Who::NewMaster), "left: {:?}", self.children);
                 assert!(self.seats.is_empty(), "unanswered: {:?}", self.seats);
             }
+            Action::Unlisten { .. } => {}
             Action::ReopenMold { generation } => assert!(self.molds.contains_key(&generation)),
             Action::ReopenLogs
             | Action::Settled { .. }
@@ -377,7 +378,7 @@ impl World {
         let graceful = self.random.below(10_000);
         let max_age = self.random.chance(30).then(|| 1 + self.random.below(20_000));
         let drain = if self.random.chance(30) { self.random.below(3_000) } else { 0 };
-        let news = self.random.chance(50);
+        let (news, keep_mold) = (self.random.chance(50), self.random.chance(50));
         let settings = Settings {
             workers,
             timeout: Some(30_000),
@@ -389,6 +390,7 @@ impl World {
             boot: 5_000,
             drain,
             surge,
+            keep_mold,
             news,
         };
         let refusal = Refusal { code: 2, message: "refused".into() };

@@ -25,6 +25,26 @@ fn a_reload_rolls_one_by_one_and_then_settles() {
 }
 
 #[test]
+fn a_mold_that_is_kept_leaves_after_its_workers() {
+    let mut script = Script::serving(1);
+    script.table.generations[0].settings.keep_mold = true;
+    let old = script.ready(1)[0];
+    let mold = script.table.generations[0].mold.pid().unwrap();
+    script.signal(Signal::SIGHUP);
+    script.mold(2, 1);
+    script.make_ready(script.starting()[0]);
+    assert!(script.did(&Action::Settled { generation: 2 }));
+    assert!(script.did(&Action::Unlisten { generation: 1 }));
+    script.wait(GRACEFUL - 1_000);
+    assert!(!script.did(&Action::CloseMold { generation: 1 }));
+    script.exit(old, Ending::Code(0));
+    assert!(script.did(&Action::CloseMold { generation: 1 }));
+    assert_eq!(script.sent(mold), []);
+    script.step(Event::exited(mold, Ending::Code(0)));
+    assert_eq!(script.table.generations.len(), 1);
+}
+
+#[test]
 fn a_surge_of_more_rolls_as_many_at_once() {
     let mut script = Script::serving(4);
     script.signal(Signal::SIGHUP);

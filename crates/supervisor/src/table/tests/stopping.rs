@@ -21,6 +21,27 @@ fn term_stops_gracefully_and_kills_what_stays() {
     assert_eq!(script.done.last(), Some(&Action::Exit(0)));
 }
 
+#[test]
+fn a_mold_that_is_kept_is_there_until_the_end_unless_it_is_to_come_at_once() {
+    for quickly in [false, true] {
+        let mut script = Script::serving(2);
+        script.table.generations[0].settings.keep_mold = true;
+        let mold = script.table.generations[0].mold.pid().unwrap();
+        let workers = script.ready(1);
+        script.signal(Signal::SIGTERM);
+        script.exit(workers[0], Ending::Code(0));
+        assert!(!script.did(&Action::CloseMold { generation: 1 }));
+        if quickly {
+            script.signal(Signal::SIGINT);
+            assert!(script.did(&Action::CloseMold { generation: 1 }));
+        }
+        script.exit(workers[1], Ending::Code(0));
+        assert!(script.did(&Action::CloseMold { generation: 1 }));
+        script.step(Event::exited(mold, Ending::Code(0)));
+        assert_eq!(script.done.last(), Some(&Action::Exit(0)));
+    }
+}
+
 /// One worker, and a drain delay of ten seconds that TERM has begun.
 fn draining() -> (Script, WorkerId) {
     let mut script = Script::serving(1);
