@@ -110,17 +110,6 @@ impl Table {
         }
     }
 
-    /// Sends all molds away, but not one of a generation to `keep`.
-    pub(super) fn leave_all(&mut self, now: Ms, keep: Option<u32>) {
-        let leaving = self
-            .generations
-            .iter()
-            .filter(|generation| generation.phase != Phase::Leaving && Some(generation.id) != keep);
-        for id in leaving.map(|generation| generation.id).collect::<Vec<_>>() {
-            self.leave(now, id);
-        }
-    }
-
     fn reload(&mut self, now: Ms, who: &str) {
         let what = match self.candidate {
             None => "reloading".to_owned(),
