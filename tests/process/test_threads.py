@@ -122,7 +122,8 @@ def computing(server):
 
 def test_the_switch_interval_is_short_while_requests_compute(serve):
     server = serve(APP, *THREADS, 4)
-    assert interval(server) == 0.005
+    # On a loaded machine, a worker's first request may be one that computes.
+    wait_until(lambda: interval(server) == 0.005, "the usual interval")
     with computing(server):
         wait_until(lambda: interval(server) == 0.0005, "a shorter interval")
     wait_until(lambda: interval(server) == 0.005, "the usual interval")
