@@ -371,15 +371,16 @@ def test_a_reader_of_the_log_that_goes_away_does_not_end_the_server(serve):
 
 # ---- bodies
 
+LENGTH = """
+    def app(environ, start_response):
+        body = environ["wsgi.input"].read()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(len(body)).encode()]
+"""
+
 
 def test_a_body_that_cannot_be_spooled_is_answered_500(serve):
-    app = """
-        def app(environ, start_response):
-            body = environ["wsgi.input"].read()
-            start_response("200 OK", [("Content-Type", "text/plain")])
-            return [str(len(body)).encode()]
-    """
-    server = serve(app, env={"TMPDIR": "/nowhere"})
+    server = serve(LENGTH, env={"TMPDIR": "/nowhere"})
     whole = [b"x" * 1000] * 1000
     assert server.get("/", "POST", b"".join(whole))[::2] == (200, b"1000000"), "it needs no file"
     # Without a length nobody knows how much memory it will take.
@@ -393,13 +394,7 @@ def test_a_body_that_cannot_be_spooled_is_answered_500(serve):
 
 def test_bodies_that_are_not_large_need_no_files(serve):
     """However many there are."""
-    app = """
-        def app(environ, start_response):
-            body = environ["wsgi.input"].read()
-            start_response("200 OK", [("Content-Type", "text/plain")])
-            return [str(len(body)).encode()]
-    """
-    server = serve(app, env={"TMPDIR": "/nowhere"})
+    server = serve(LENGTH, env={"TMPDIR": "/nowhere"})
     # More than any body pool has.
     each, count = 500_000, 300
     head = f"POST / HTTP/1.0\r\nContent-Length: {each}\r\n\r\n".encode()

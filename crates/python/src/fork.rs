@@ -50,19 +50,28 @@ pub(crate) fn part(sockets: &Sockets) {
 /// When Python lacks `os.register_at_fork`.
 pub(crate) fn prepare(py: Python<'_>, reactor: &Shared) -> PyResult<()> {
     let (before, parent, child) = (reactor.clone(), reactor.clone(), reactor.clone());
-    let hooks = PyDict::new(py);
-    hooks
-        .set_item("before", PyCFunction::new_closure(py, None, None, move |_, _| before.fork())?)?;
-    let forked = PyCFunction::new_closure(py, None, None, move |_, _| parent.forked())?;
-    hooks.set_item("after_in_parent", forked)?;
-    let part = PyCFunction::new_closure(py, None, None, move |_, _| match child.try_lock() {
+    at_fork(py, "before", move || before.fork())?;
+    at_fork(py, "after_in_parent", move || parent.forked())?;
+    at_fork(py, "after_in_child", move || match child.try_lock() {
         Some(mut reactor) => reactor.forsake(),
         None => log::warn!(
-            "a process that the application has forked keeps its copies of the server's \
-                 sockets: end it before the server is started again"
+            "a process that the application has forked keeps its copies of the server's sockets: \
+             end it before the server is started again"
         ),
-    })?;
-    hooks.set_item("after_in_child", part)?;
+    })
+}
+
+/// Has `act` called at that moment of each fork, by its name in `os.register_at_fork`.
+///
+/// # Errors
+/// When Python lacks it.
+pub(crate) fn at_fork(
+    py: Python<'_>,
+    moment: &str,
+    act: impl Fn() + Send + Sync + 'static,
+) -> PyResult<()> {
+    let hooks = PyDict::new(py);
+    hooks.set_item(moment, PyCFunction::new_closure(py, None, None, move |_, _| act())?)?;
     py.import("os")?.call_method("register_at_fork", (), Some(&hooks)).map(drop)
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict};
+use pyo3::types::PyCFunction;
 
 use crate::app::{Refusal, built_in};
 use crate::fork::{self, Sockets};
@@ -91,11 +91,7 @@ pub fn prepare_mold(py: Python<'_>) -> Result<(), Refusal> {
 /// # Errors
 /// When the interpreter lacks one of its own modules.
 pub fn prepare_worker(py: Python<'_>, sockets: Sockets) -> Result<(), Refusal> {
-    let part = PyCFunction::new_closure(py, None, None, move |_, _| fork::part(&sockets));
-    let hooks = PyDict::new(py);
-    part.and_then(|part| hooks.set_item("after_in_child", part))
-        .and_then(|()| py.import("os")?.call_method("register_at_fork", (), Some(&hooks)))
-        .map(drop)
+    fork::at_fork(py, "after_in_child", move || fork::part(&sockets))
         .map_err(|error| broken(&error))
 }
 
